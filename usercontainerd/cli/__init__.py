@@ -1,0 +1,1 @@
+"""Rank 4: the command ``usercontainer``."""

@@ -1,0 +1,1 @@
+"""Rank 2: talking to registries."""

@@ -1,0 +1,1 @@
+"""Rank 2: bundle, seccomp, crun, the launcher."""

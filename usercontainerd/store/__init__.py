@@ -1,0 +1,1 @@
+"""Rank 2: what lies on disk: blobs, layers, images, containers."""

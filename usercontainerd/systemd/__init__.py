@@ -1,0 +1,1 @@
+"""Rank 2: definition to unit, systemd's manager, journal, notify."""
