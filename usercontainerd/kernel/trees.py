@@ -1,0 +1,82 @@
+"""Removing directory trees that hold what containers wrote: odd modes, foreign owners, deep nesting."""
+
+from __future__ import annotations
+
+import os
+
+
+def remove_tree(path: str) -> bool:
+    """Remove ``path`` and everything below it, never following a symlink; tell whether nothing is left.
+
+    Directories that forbid it (overlayfs leaves its work directory at mode 000) are made writable first. What
+    belongs to subordinate IDs can only be removed inside the user namespace: then False comes back.
+    """
+    try:
+        parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        return _remove_entry(parent, os.path.basename(path))
+    finally:
+        os.close(parent)
+
+
+def _remove_entry(directory: int, name: str) -> bool:
+    try:
+        os.unlink(name, dir_fd=directory)
+        return True
+    except FileNotFoundError:
+        return True
+    except (IsADirectoryError, PermissionError):
+        pass
+    except OSError:
+        return False
+    return _remove_directory(directory, name)
+
+
+def _remove_directory(parent: int, name: str) -> bool:
+    """Depth first with an explicit stack: an image may nest deeper than Python recurses."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    stack: list[tuple[int, str, list[str]]] = []  # (descriptor, own name, names still to look at)
+    complete = True
+
+    def push(at: int, entry: str) -> bool:
+        try:
+            fd = os.open(entry, flags, dir_fd=at)
+        except PermissionError:
+            try:
+                os.chmod(entry, 0o700, dir_fd=at)
+                fd = os.open(entry, flags, dir_fd=at)
+            except OSError:
+                return False
+        except OSError:
+            return False
+        try:
+            os.fchmod(fd, 0o700)
+        except OSError:
+            pass  # not ours; removing may still be allowed
+        stack.append((fd, entry, os.listdir(fd)))
+        return True
+
+    if not push(parent, name):
+        return False
+    while stack:
+        fd, own, names = stack[-1]
+        if names:
+            entry = names.pop()
+            try:
+                os.unlink(entry, dir_fd=fd)
+            except FileNotFoundError:
+                pass
+            except (IsADirectoryError, PermissionError):
+                complete = push(fd, entry) and complete
+            except OSError:
+                complete = False
+            continue
+        stack.pop()
+        os.close(fd)
+        try:
+            os.rmdir(own, dir_fd=stack[-1][0] if stack else parent)
+        except OSError:
+            complete = False
+    return complete

@@ -1,0 +1,40 @@
+"""``ExecStopPost=``: drops crun's state and, unless it is kept, the writable layer. Fast: stopping waits for it."""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd import __version__
+from usercontainerd.base.errors import UsercontainerError
+from usercontainerd.base.paths import Paths
+from usercontainerd.kernel.trees import remove_tree
+from usercontainerd.runtime.plan import read_plan
+from usercontainerd.runtime.remains import discard_layer, discard_runtime_state
+
+
+def clean_up(paths: Paths, name: str) -> None:
+    """Put away what the container left; nothing of it may still run."""
+    discard_runtime_state(paths, name)
+    plan = read_plan(f"{paths.bundle(name)}/plan", __version__)
+    if plan is None or plan.keep:
+        return
+    trash = discard_layer(paths, name)
+    if trash is not None and not remove_tree(trash):
+        # Files of subordinate IDs: theirs is the user namespace.
+        from usercontainerd.kernel.userns import enter_user_namespace
+
+        enter_user_namespace(plan.id_map)
+        remove_tree(trash)
+
+
+def main(arguments: list[str], environment: dict[str, str]) -> int:
+    """``cleanup NAME``."""
+    if len(arguments) != 1:
+        os.write(2, b"usage: cleanup NAME (it is the ExecStopPost= of container@NAME.service)\n")
+        return 125
+    try:
+        clean_up(Paths.from_environment(environment, os.getuid()), arguments[0])
+    except (UsercontainerError, OSError) as error:
+        os.write(2, f"{error}\n".encode("utf-8", "replace"))
+        return 1
+    return 0

@@ -1,0 +1,346 @@
+"""The launcher: turns a prepared bundle into the unit's main process, and leaves.
+
+It is the unit's ``ExecStart=``. Two processes take part; the parent stays outside the new user namespace::
+
+    parent (the user)                          child (root of the container's namespaces)
+    read the plan; prepare if it is stale
+    fork ------------------------------------> unshare user, mount (and network) namespaces
+    newuidmap, newgidmap   <---- "u" ---------
+                           ----- "m" --------> become root, mount the overlay,
+    start pasta, wait for it                   crun create; MAINPID=<init>
+                           ----- "g" --------> crun start; READY=1
+    leave                  <---- "s" --------- delete the last run's writable layer; leave
+
+Only crun's init (and pasta) stay. Init was forked by a crun that is gone by then, so systemd, the nearest
+subreaper, is its parent when MAINPID arrives, and learns its true exit status. MAINPID is sent before ``crun start``:
+even a command that ends at once is seen to end.
+
+This is the hot path of every start: what it imports is fixed by a test.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from usercontainerd import __version__
+from usercontainerd.base.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    HostError,
+    RuntimeFailure,
+    UsercontainerError,
+    printable,
+)
+from usercontainerd.base.paths import Paths
+from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
+from usercontainerd.kernel.notification import notify, one_line
+from usercontainerd.kernel.spawning import spawn, wait_exit
+from usercontainerd.kernel.userns import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    become_namespace_root,
+    unshare_namespaces,
+)
+from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
+from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, layer_directory
+
+SUBGROUP = "container"
+SIGTERM = 15
+
+
+class Launch:
+    """One start of one container: what both processes know."""
+
+    def __init__(self, paths: Paths, name: str, notify_socket: str | None, programs: str) -> None:
+        self.paths = paths
+        self.name = name
+        self.bundle = paths.bundle(name)
+        self.notify_socket = notify_socket
+        self.programs = programs
+        # No NOTIFY_SOCKET or LISTEN_FDS: crun would act on them.
+        self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": paths.runtime_root}
+
+    def notify(self, message: str) -> None:
+        """Tell systemd."""
+        notify(self.notify_socket, message)
+
+    def crun(self, plan: LaunchPlan, *arguments: str) -> None:
+        """Run crun to its end; its log tells what went wrong."""
+        log = f"{self.bundle}/crun.log"
+        pid = spawn(
+            [plan.crun, "--root", self.paths.crun_root, "--cgroup-manager=disabled", f"--log=file:{log}", *arguments],
+            self.environment,
+        )
+        if wait_exit(pid) != 0:
+            raise explain_crun_failure(_read_tail(log), self.name)
+
+
+def _read_tail(path: str, limit: int = 4096) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+            return file.read(limit).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
+    """Turn crun's own words into an error with docker's exit statuses (127 not found, 126 not executable)."""
+    last = log.splitlines()[-1] if log else "crun failed without saying why"
+    # "2026-11-23T20:00:00.123Z: executable file `x` not found in $PATH: No such file or directory"
+    _, _, message = last.partition("Z: ")
+    message = message or last
+    if "executable file" in message and "not found" in message:
+        return CommandNotFound(message, where=name, hint="check command and entrypoint")
+    if "exec" in message and "Permission denied" in message:
+        return CommandNotExecutable(message, where=name, hint="is it executable, and of this architecture?")
+    return RuntimeFailure(f"crun: {message}", where=name)
+
+
+def enter_subgroup() -> None:
+    """Be in the sub-cgroup ``container`` of the unit, where a private cgroup namespace may have its root.
+
+    systemd 254 starts us there (``DelegateSubgroup=``); before that, we move ourselves.
+    """
+    own = read_own_cgroup()
+    if own is None or own.rsplit("/", 1)[-1] == SUBGROUP:
+        return
+    group = f"{_cgroup_mount()}{own}/{SUBGROUP}"
+    try:
+        os.mkdir(group, 0o755)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise HostError(
+            f"cannot make the container's cgroup: {error.strerror}", where=group, hint="the unit needs Delegate=yes"
+        ) from error
+    _write_file(f"{group}/cgroup.procs", "0")
+
+
+def read_own_cgroup() -> str | None:
+    """The path of our cgroup in the unified hierarchy (cgroups(7), /proc/[pid]/cgroup)."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n")
+    return None
+
+
+def _cgroup_mount() -> str:
+    return "/sys/fs/cgroup" if os.path.exists("/sys/fs/cgroup/cgroup.procs") else "/sys/fs/cgroup/unified"
+
+
+def repeat_limits(plan: LaunchPlan) -> None:
+    """Write the unit's limits into the container's own cgroup too: runtimes such as the JVM read them there.
+
+    The unit's limits hold anyway; where a controller is not delegated there is nothing to repeat.
+    """
+    own = read_own_cgroup()
+    if not plan.cgroup or own is None:
+        return
+    group = _cgroup_mount() + own
+    controllers = sorted({file.partition(".")[0] for file, _ in plan.cgroup})
+    for controller in controllers:
+        try:
+            _write_file(f"{os.path.dirname(group)}/cgroup.subtree_control", f"+{controller}")
+        except OSError:
+            continue
+        for file, value in plan.cgroup:
+            if file.startswith(f"{controller}."):
+                try:
+                    _write_file(f"{group}/{file}", value)
+                except OSError:
+                    pass
+
+
+def _write_file(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def obtain_plan(launch: Launch) -> LaunchPlan:
+    """Return a current plan, running ``prepare`` first where there is none."""
+    path = f"{launch.bundle}/plan"
+    plan = read_plan(path, __version__)
+    if plan is None or not is_current(plan):
+        _prepare(launch)
+        plan = read_plan(path, __version__)
+        if plan is None:
+            raise RuntimeFailure("prepare left no launch plan", where=path)
+    return plan
+
+
+def _prepare(launch: Launch) -> None:
+    import signal
+
+    environment = dict(os.environ)
+    pid = spawn([f"{launch.programs}/prepare", launch.name], environment)
+
+    def forward(number: int, _frame: object) -> None:
+        # A stop while the image is pulled: let the pull end cleanly before systemd kills the rest of the cgroup.
+        os.kill(pid, number)
+
+    previous = signal.signal(SIGTERM, forward)
+    try:
+        status = wait_exit(pid)
+    finally:
+        signal.signal(SIGTERM, previous)
+    if status != 0:
+        # It has said why, on standard error and in STATUS=.
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def _receive(fd: int, expected: bytes, who: str) -> None:
+    if os.read(fd, 1) != expected:
+        raise RuntimeFailure(f"the launcher's {who} ended early")
+
+
+def mount_root(launch: Launch, plan: LaunchPlan) -> None:
+    """Mount the container's root: the image's layers below a writable one.
+
+    The option string holds only our own relative names (symlinks in the bundle), so neither its length nor a comma
+    or colon in a path can matter (overlayfs.rst).
+    """
+    from usercontainerd.kernel.syscalls import mount
+
+    os.chdir(launch.bundle)
+    layer = layer_directory(plan.data)
+    try:
+        os.mkdir(layer, 0o700)
+        os.mkdir(f"{layer}/work", 0o700)
+        os.mkdir(f"{layer}/upper", 0o755)  # becomes the mode of the container's /
+    except FileExistsError:
+        pass
+    lower = ":".join(f"lower/{index}" for index in range(plan.layers))
+    speed = "" if plan.keep else ",volatile"
+    try:
+        mount("overlay", "rootfs", "overlay", 0, f"lowerdir={lower},upperdir=upper,workdir=work,userxattr{speed}")
+    except OSError as error:
+        raise RuntimeFailure(
+            f"cannot mount the image's layers: {error.strerror}",
+            where=launch.name,
+            hint="overlayfs in a user namespace needs Linux 5.11; see `usercontainer doctor`",
+        ) from error
+
+
+def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) -> None:
+    """The child's half; see the module's picture."""
+    flags = CLONE_NEWUSER | CLONE_NEWNS | (CLONE_NEWNET if plan.network == "pasta" else 0)
+    unshare_namespaces(flags)
+    os.write(outgoing, b"u")
+    trash = None if plan.keep else discard_layer(launch.paths, launch.name)
+    # Imported while the parent maps the IDs: ctypes takes about as long as newuidmap.
+    import usercontainerd.kernel.syscalls  # noqa: F401
+
+    _receive(incoming, b"m", "parent")
+    become_namespace_root(plan.id_map)
+    mount_root(launch, plan)
+    launch.crun(plan, "create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
+    with open(f"{launch.bundle}/pid", encoding="ascii") as file:
+        init = int(file.read())
+    launch.notify(f"MAINPID={init}\nSTATUS=Starting")
+    _receive(incoming, b"g", "parent")
+    launch.crun(plan, "start", launch.name)
+    launch.notify("READY=1\nSTATUS=Running" if plan.ready else "STATUS=Started; waiting for the application")
+    os.write(outgoing, b"s")
+    if trash is not None:
+        from usercontainerd.kernel.trees import remove_tree
+
+        remove_tree(trash)
+
+
+def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
+    """Start pasta on the child's namespaces; it goes to the background once the network is up."""
+    arguments = [
+        *plan.pasta,
+        "--userns",
+        f"/proc/{child}/ns/user",
+        "--netns",
+        f"/proc/{child}/ns/net",
+    ]
+    return spawn(arguments, launch.environment)
+
+
+def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outgoing: int) -> None:
+    """The parent's half; see the module's picture."""
+    _receive(incoming, b"u", "child")
+    finish_map_writers(start_map_writers(child, plan.id_map))
+    os.write(outgoing, b"m")
+    if plan.network == "pasta":
+        if wait_exit(start_pasta(launch, plan, child)) != 0:
+            raise RuntimeFailure(
+                "pasta could not set up the network; its message is above",
+                where=launch.name,
+                hint="is a published port taken, or below net.ipv4.ip_unprivileged_port_start?",
+            )
+    os.write(outgoing, b"g")
+    _receive(incoming, b"s", "child")
+
+
+def launch_container(launch: Launch) -> None:
+    """Start the container; on return it runs and systemd knows its init."""
+    enter_subgroup()
+    plan = obtain_plan(launch)
+    repeat_limits(plan)
+    discard_runtime_state(launch.paths, launch.name)
+    child_reads, parent_writes = os.pipe()
+    parent_reads, child_writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(parent_writes)
+        os.close(parent_reads)
+        _exit_with(launch, lambda: run_child(launch, plan, child_reads, child_writes))
+    os.close(child_reads)
+    os.close(child_writes)
+    try:
+        run_parent(launch, plan, child, parent_reads, parent_writes)
+    except UsercontainerError:
+        os.close(parent_writes)  # the child's next read ends it
+        status = wait_exit(child)
+        if status > 0:
+            os._exit(status)  # the child has reported the cause
+        raise
+
+
+def _report(launch: Launch, error: UsercontainerError) -> None:
+    os.write(2, f"{error}\n".encode("utf-8", "replace"))
+    try:
+        launch.notify(f"STATUS={one_line(str(error))}")
+    except UsercontainerError:
+        pass
+
+
+def _exit_with(launch: Launch, action: object) -> None:
+    """Run the child's half and end the process, whatever happens: it must never return into the parent's code."""
+    status = 125
+    try:
+        action()  # type: ignore[operator]
+        status = 0
+    except UsercontainerError as error:
+        _report(launch, error)
+        status = error.exit_status
+    except OSError as error:
+        _report(launch, HostError(printable(str(error)), where=launch.name))
+    finally:
+        os._exit(status)
+
+
+def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
+    """``launch NAME``: the body of ``ExecStart=``. ``programs`` is the directory of prepare and the others."""
+    if len(arguments) != 1:
+        os.write(2, b"usage: launch NAME (it is the ExecStart= of container@NAME.service)\n")
+        return 125
+    os.umask(0o022)
+    paths = Paths.from_environment(environment, os.getuid())
+    launch = Launch(paths, arguments[0], environment.get("NOTIFY_SOCKET"), programs)
+    try:
+        launch_container(launch)
+    except UsercontainerError as error:
+        _report(launch, error)
+        return error.exit_status
+    return 0

@@ -1,0 +1,150 @@
+"""The launch plan: the few lines that the launcher needs, beside config.json in the bundle.
+
+Preparing a bundle is slow (JSON, TOML, maybe a pull); starting it must not be. So ``prepare`` leaves a text file
+that is read with ``str.split``, and which lists the files it was made from: as long as each has the same stamp, the
+bundle is current. Imports nothing but ``os``.
+
+Format: a line ``usercontainerd-plan 1 VERSION``, then ``key value`` lines; in values, backslash and newline are
+written ``\\\\`` and ``\\n``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.kernel.idmap import IdMap, parse_id_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT = "usercontainerd-plan 1"
+ABSENT = "-"
+
+
+class LaunchPlan:
+    """What the launcher does beyond what every container needs.
+
+    ``network`` is ``pasta``, ``none`` or ``host``; ``pasta`` holds its arguments; ``layers`` counts the symlinks
+    ``lower/0`` (topmost) and up; ``keep`` keeps the writable layer; ``ready`` is false when the application itself
+    says READY; ``cgroup`` holds limits to repeat in the container's own cgroup, where applications look for them;
+    ``stamps`` are (path, stamp) pairs of everything that the bundle was made from.
+    """
+
+    __slots__ = ("cgroup", "crun", "data", "id_map", "keep", "layers", "network", "pasta", "ready", "stamps")
+
+    def __init__(
+        self,
+        *,
+        id_map: IdMap,
+        network: str,
+        layers: int,
+        data: str,
+        crun: str = "/usr/bin/crun",
+        keep: bool = False,
+        ready: bool = True,
+        pasta: Iterable[str] = (),
+        cgroup: Iterable[tuple[str, str]] = (),
+        stamps: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        self.id_map = id_map
+        self.network = network
+        self.layers = layers
+        self.data = data
+        self.crun = crun
+        self.keep = keep
+        self.ready = ready
+        self.pasta = tuple(pasta)
+        self.cgroup = tuple(cgroup)
+        self.stamps = tuple(stamps)
+
+
+def stamp_path(path: str) -> str:
+    """Return a text that changes whenever the file, or the directory's list of names, does."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ABSENT
+    return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_size}:{status.st_dev}:{status.st_ino}"
+
+
+def is_current(plan: LaunchPlan) -> bool:
+    """Tell whether everything that the bundle was made from is still as it was."""
+    return all(stamp_path(path) == stamp for path, stamp in plan.stamps)
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _unescape(text: str) -> str:
+    return "\\".join(part.replace("\\n", "\n") for part in text.split("\\\\"))
+
+
+def render_plan(plan: LaunchPlan, version: str) -> str:
+    """The text of a plan file."""
+    lines = [
+        f"{FORMAT} {version}",
+        f"id_map {plan.id_map.render()}",
+        f"network {plan.network}",
+        f"layers {plan.layers}",
+        f"data {_escape(plan.data)}",
+        f"crun {_escape(plan.crun)}",
+        f"keep {int(plan.keep)}",
+        f"ready {int(plan.ready)}",
+        *(f"pasta {_escape(argument)}" for argument in plan.pasta),
+        *(f"cgroup {file} {value}" for file, value in plan.cgroup),
+        *(f"stamp {stamp} {_escape(path)}" for path, stamp in plan.stamps),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def parse_plan(text: str, version: str) -> LaunchPlan | None:
+    """Read a plan; None if another version wrote it or it is damaged (it is then simply made anew)."""
+    lines = text.split("\n")
+    if lines[0] != f"{FORMAT} {version}" or lines[-1] != "":
+        return None
+    single: dict[str, str] = {}
+    pasta, cgroup, stamps = [], [], []
+    try:
+        for line in lines[1:-1]:
+            key, _, value = line.partition(" ")
+            if key == "stamp":
+                stamp, _, path = value.partition(" ")
+                stamps.append((_unescape(path), stamp))
+            elif key == "pasta":
+                pasta.append(_unescape(value))
+            elif key == "cgroup":
+                file, _, limit = value.partition(" ")
+                cgroup.append((file, limit))
+            else:
+                single[key] = value
+        return LaunchPlan(
+            id_map=parse_id_map(single["id_map"]),
+            network=single["network"],
+            layers=int(single["layers"]),
+            data=_unescape(single["data"]),
+            crun=_unescape(single["crun"]),
+            keep=single["keep"] == "1",
+            ready=single["ready"] == "1",
+            pasta=pasta,
+            cgroup=cgroup,
+            stamps=stamps,
+        )
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def read_plan(path: str, version: str) -> LaunchPlan | None:
+    """Read a plan file; None if there is none that can be used."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        data = b""
+        while chunk := os.read(fd, 1 << 16):
+            data += chunk
+    finally:
+        os.close(fd)
+    return parse_plan(os.fsdecode(data), version)

@@ -1,0 +1,45 @@
+"""What a container leaves behind when it ends, and how it is put away: at stop, and again at the next start.
+
+Everything here is safe to repeat and to interrupt: renames first, deletion after.
+"""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.kernel.trees import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.base.paths import Paths
+
+
+def discard_runtime_state(paths: Paths, name: str) -> None:
+    """Forget crun's state of the container; only for a container of which nothing runs any more."""
+    remove_tree(f"{paths.crun_root}/{name}")
+
+
+def layer_directory(data: str) -> str:
+    """The writable layer below a container's data directory; holds overlayfs's ``upper`` and ``work``."""
+    return f"{data}/layer"
+
+
+def trash_directory(paths: Paths) -> str:
+    """Where things wait for their deletion, on the file system of the store."""
+    return f"{paths.data}/trash"
+
+
+def discard_layer(paths: Paths, name: str) -> str | None:
+    """Move the writable layer into the trash; return its place there, or None if there was none."""
+    layer = layer_directory(paths.container_data(name))
+    trash = trash_directory(paths)
+    target = f"{trash}/layer-{os.getpid()}-{os.urandom(6).hex()}"
+    for _attempt in range(2):
+        try:
+            os.rename(layer, target)
+            return target
+        except FileNotFoundError:
+            if not os.path.lexists(layer):
+                return None
+            os.makedirs(trash, mode=0o700, exist_ok=True)
+    return None
