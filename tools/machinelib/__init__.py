@@ -1,0 +1,1 @@
+"""The private machine: a real systemd with users, for tests and for the demo, on any Linux host."""

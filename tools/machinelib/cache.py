@@ -1,0 +1,133 @@
+"""Cached artifacts: directories named KIND-HASH, built once, made visible by one rename.
+
+A lock per artifact serves twice: its builder holds it exclusively (so that two builds share the work), and
+whoever uses the artifact holds it shared (so that `clean` never pulls it away under a running machine).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def say(text: str) -> None:
+    """Tell the person who waits what is going on."""
+    print(f"machine: {text}", file=sys.stderr, flush=True)
+
+
+def find_cache_directory() -> Path:
+    """Where everything of ours lies, running machines' files included."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    directory = Path(base).expanduser().resolve() / "usercontainerd" / "machine"
+    # 0700: the root file systems below hold setuid programs that the host's users must not reach.
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+@contextmanager
+def lock_file(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[int]:
+    """Hold an flock on a file for the time of a block."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, mode)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished, immutable directory of the cache, held against removal while `lock_fd` is open."""
+
+    path: Path
+    lock_fd: int
+
+    def release(self) -> None:
+        """Let `clean` have it."""
+        os.close(self.lock_fd)
+
+
+def obtain_artifact(kind: str, digest: str, build: Callable[[Path], None]) -> Artifact:
+    """The artifact KIND-DIGEST; built first, by whoever comes first, if it is not there."""
+    cache = find_cache_directory()
+    final = cache / f"{kind}-{digest}"
+    fd = _open_lock(cache, final.name)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        if not final.exists():
+            _build_locked(fd, final, build)
+        os.utime(final)
+        return Artifact(final, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _open_lock(cache: Path, name: str) -> int:
+    locks = cache / "locks"
+    locks.mkdir(exist_ok=True)
+    return os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _build_locked(fd: int, final: Path, build: Callable[[Path], None]) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"another process is building {final.name}; waiting for it")
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    if not final.exists():
+        stage = final.with_name(f".stage-{final.name}")
+        # Only a builder that was killed leaves one: the lock is ours.
+        remove_tree(stage)
+        stage.mkdir(mode=0o700)
+        try:
+            build(stage)
+            stage.rename(final)
+        finally:
+            remove_tree(stage)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory tree, whatever modes its directories have; nothing there is fine."""
+    if not path.exists():
+        return
+    if os.geteuid() != 0:
+        for directory, _, _ in os.walk(path):
+            os.chmod(directory, 0o700)
+    shutil.rmtree(path)
+
+
+def clean_artifacts(keep: frozenset[str]) -> list[str]:
+    """Remove the artifacts that are not in `keep` and that no machine uses; the names of what went."""
+    cache = find_cache_directory()
+    removed = []
+    for path in sorted(cache.iterdir()):
+        name = path.name.removeprefix(".stage-")
+        if "-" not in name or name in keep or not path.is_dir():
+            continue
+        fd = _open_lock(cache, name)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name} is in use, and stays")
+            continue
+        finally_name = path.name
+        try:
+            # Renamed first, so that nobody meets half of it.
+            trash = path.with_name(f".stage-{name}")
+            if trash != path:
+                remove_tree(trash)
+                path.rename(trash)
+            remove_tree(trash)
+            (cache / "locks" / name).unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+        removed.append(finally_name)
+    return removed
