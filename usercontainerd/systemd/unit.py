@@ -1,0 +1,280 @@
+"""From a definition to the text of ``container@NAME.service``. Pure; meant to read as if a person wrote it.
+
+Only what differs from systemd's defaults is written. Where the user's own ``[unit]``, ``[service]`` or
+``[install]`` names a directive that is set here too, theirs replaces ours if systemd knows one value for
+it, and is added to ours if it is a list.
+
+Choices that are not plain from the text of a unit:
+
+- ``SuccessExitStatus=``: systemd takes a death by SIGTERM, SIGINT, SIGHUP or SIGPIPE for a clean end, but a
+  container's init is process 1 of its namespace, where shells, Java or s6 report the same as an exit status
+  of 128 + signal. Without it ``systemctl stop`` of such a container leaves a failed unit.
+- ``OOMPolicy=stop``, the default of every service, is overridden by ``Delegate=``: without it the unit goes
+  on when the kernel killed one of its processes, and ``Result=oom-kill`` is never seen.
+- ``RequiresMountsFor=`` for what is bound into the container: the user's own mount units (sshfs, rclone, a
+  volume that udisks mounts) are started before it and stopped after it. systemd of the system has mounted
+  its own by then.
+- ``MemorySwapMax=``: with a limit on memory and no word on swap, as much swap as memory, as docker and
+  Podman have it: else a limit on memory only moves a process to swap.
+- A stop timeout of zero kills at once. ``TimeoutStopSec=0`` would mean to wait forever.
+- network-online.target is not waited for: it belongs to systemd of the system, and many machines never
+  reach it.
+"""
+
+from __future__ import annotations
+
+from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, printable
+from usercontainerd.base.unitfile import (
+    UnitFile,
+    is_unit_name,
+    quote_path,
+    render_command,
+    render_path,
+    render_text,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    from usercontainerd.definition.model import Definition, Directives, Resources
+
+    class UnitPrograms(Protocol):
+        """Absolute paths of the programs that a unit runs."""
+
+        launch: str
+        cleanup: str
+        renew_unit: str
+
+
+SLICE = "container.slice"
+SUBGROUP = "container"
+DOCUMENTATION = "man:container-definition(5)"
+
+# What makes a unit a container's: other values would leave a unit that cannot work.
+RESERVED = {
+    "service": frozenset(
+        ("Type", "ExecStart", "NotifyAccess", "Delegate", "DelegateSubgroup", "RemainAfterExit", "PIDFile")
+    ),
+    "unit": frozenset(("SourcePath",)),
+    "install": frozenset(),
+}
+# Of the directives written here, those that systemd collects rather than replaces.
+LISTS = frozenset(("Documentation", "RequiresMountsFor", "ExecStopPost", "SuccessExitStatus", "Environment"))
+DEPENDENCY_DIRECTORIES = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
+
+_SIGNAL_NUMBERS = {
+    "SIGHUP": 1,
+    "SIGINT": 2,
+    "SIGQUIT": 3,
+    "SIGABRT": 6,
+    "SIGUSR1": 10,
+    "SIGUSR2": 12,
+    "SIGTERM": 15,
+}
+_CLEAN_SIGNALS = frozenset(("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"))
+_UNITS_OF_SIZE = ((1024**4, "T"), (1024**3, "G"), (1024**2, "M"), (1024, "K"))
+
+
+def build_unit(
+    definition: Definition, programs: UnitPrograms, *, image_stop_signal: str | None = None
+) -> str:
+    """Return the whole text of ``container@NAME.service``.
+
+    ``image_stop_signal`` is the image's ``StopSignal``, for a container made at run time, whose image is at
+    hand; the generator must not look into the store. Raises ``InvalidDefinition`` for a directive that
+    cannot be passed through.
+    """
+    unit = UnitFile()
+    for line in _render_header(definition.name, definition.sources):
+        unit.add_comment(line)
+    stop_signal = definition.stop_signal or image_stop_signal or "SIGTERM"
+    _add_section(unit, "Unit", tuple(_plan_unit(definition)), definition.unit)
+    ours = (*_plan_service(definition, programs, stop_signal), *_plan_resources(definition.resources))
+    _add_section(unit, "Service", ours, definition.service)
+    _add_section(unit, "Install", (), check_install(definition.install))
+    return unit.render()
+
+
+def build_failed_unit(name: str, diagnostics: str, path: str, programs: UnitPrograms) -> str:
+    """Return the text of a unit for a definition with errors: starting it fails and says why.
+
+    ``diagnostics`` is one problem a line. They are in the unit for ``systemctl cat`` and its first one in the
+    description; the start itself reads the definition anew, prints what is wrong then, and goes on if
+    nothing is.
+    """
+    problems = [line for line in diagnostics.splitlines() if line.strip()]
+    unit = UnitFile()
+    for line in (
+        *_render_header(name, (path,)),
+        "",
+        "The definition has errors:",
+        *(f"  {line}" for line in problems),
+    ):
+        unit.add_comment(line)
+    first = problems[0] if problems else f"{path}: cannot be used"
+    unit.add("Unit", "Description", render_text(f"Container {name}, broken definition: {first}"))
+    unit.add("Unit", "Documentation", DOCUMENTATION)
+    unit.add_all("Unit", _plan_source((path,)))
+    service = (
+        ("Type", "notify"),
+        ("NotifyAccess", "all"),
+        ("ExecStartPre", render_command((programs.renew_unit, name))),
+        ("ExecStart", render_command((programs.launch, name))),
+        ("SyslogIdentifier", render_text(name)),
+        ("Slice", SLICE),
+    )
+    unit.add_all("Service", service)
+    return unit.render()
+
+
+def check_install(directives: Directives) -> Directives:
+    """Return ``directives`` of ``[install]`` with one unit a value.
+
+    Raises ``InvalidDefinition`` for what is not a unit's name.
+    """
+    checked = []
+    for key, values in directives:
+        names = tuple(name for value in values for name in value.split())
+        for name in names:
+            if key != "DefaultInstance" and not is_unit_name(name):
+                hint = f'did you mean "{name}.target"?' if "." not in name else None
+                raise InvalidDefinition(
+                    f"not the name of a unit: {name}", where=f"[install] {key}", hint=hint
+                )
+        checked.append((key, names))
+    return tuple(checked)
+
+
+def find_reserved_problem(section: str, key: str) -> str | None:
+    """Say why ``key`` of ``section`` (``unit``, ``service``) is not the user's to set, or None."""
+    if key in RESERVED.get(section, ()):
+        return "usercontainerd sets this one itself"
+    return None
+
+
+def _render_header(name: str, sources: tuple[str, ...]) -> Iterator[str]:
+    if not sources:
+        yield f"container@{name}.service: written by usercontainerd; do not edit."
+        return
+    first, *others = sources
+    yield f"Generated from {first}"
+    for path in others:
+        yield f"          with {path}"
+    yield "by usercontainerd-generator. Do not edit this: edit that file, then run"
+    yield "systemctl --user daemon-reload."
+
+
+def _plan_source(sources: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    # systemctl warns when this file is newer than the unit; a path that no unit can name is better left out.
+    try:
+        yield from (("SourcePath", render_path(path)) for path in sources[:1])
+    except InvalidArgument:
+        return
+
+
+def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
+    described = definition.description or f"Container {definition.name} ({definition.image})"
+    yield "Description", render_text(described) or f"Container {definition.name}"
+    yield "Documentation", DOCUMENTATION
+    yield from _plan_source(definition.sources)
+    seen = {"/"}
+    for mount in definition.mounts:
+        if mount.type == "bind" and mount.source not in seen:
+            seen.add(mount.source)
+            try:
+                yield "RequiresMountsFor", quote_path(mount.source)
+            except InvalidArgument:
+                continue  # a path with both kinds of quotes: only, nothing waits for its mount
+
+
+def _plan_service(
+    definition: Definition, programs: UnitPrograms, stop_signal: str
+) -> Iterator[tuple[str, str]]:
+    name = definition.name
+    yield "Type", "notify"
+    yield "NotifyAccess", "all"
+    yield "ExecStart", render_command((programs.launch, name))
+    yield "ExecStopPost", render_command((programs.cleanup, name), "-")
+    if definition.restart != "no":
+        yield "Restart", definition.restart.value
+    yield "KillMode", "mixed"
+    if definition.stop_timeout == 0:
+        yield "KillSignal", "SIGKILL"
+        yield "TimeoutStopSec", "10"
+        yield "SuccessExitStatus", "SIGKILL"
+    else:
+        if stop_signal != "SIGTERM":
+            yield "KillSignal", stop_signal
+        yield "TimeoutStopSec", render_seconds(definition.stop_timeout)
+        yield "SuccessExitStatus", _render_success(stop_signal)
+    yield "SyslogIdentifier", render_text(name)
+    yield "Slice", SLICE
+    yield "Delegate", "yes"
+    yield "DelegateSubgroup", SUBGROUP
+    yield "OOMPolicy", "stop"
+
+
+def _render_success(stop_signal: str) -> str:
+    number = _SIGNAL_NUMBERS.get(stop_signal)
+    statuses = [] if number is None else [str(128 + number)]
+    if stop_signal not in _CLEAN_SIGNALS:
+        statuses.append(stop_signal)
+    return " ".join(statuses)
+
+
+def _plan_resources(resources: Resources) -> Iterator[tuple[str, str]]:
+    swap = resources.memory if resources.swap is None else resources.swap
+    for key, size in (
+        ("MemoryHigh", resources.memory_high),
+        ("MemoryMax", resources.memory),
+        ("MemorySwapMax", swap),
+    ):
+        if size is not None:
+            yield key, render_size(size)
+    if resources.cpus is not None:
+        yield "CPUQuota", render_quota(resources.cpus)
+    if resources.cpu_weight is not None:
+        yield "CPUWeight", str(resources.cpu_weight)
+    if resources.pids is not None:
+        yield "TasksMax", str(resources.pids) if resources.pids > 0 else "infinity"
+    if resources.io_weight is not None:
+        yield "IOWeight", str(resources.io_weight)
+
+
+def _add_section(unit: UnitFile, section: str, ours: tuple[tuple[str, str], ...], theirs: Directives) -> None:
+    for key, _ in theirs:
+        problem = find_reserved_problem(section.lower(), key)
+        if problem is not None:
+            raise InvalidDefinition(problem, where=f"[{section.lower()}] {printable(key)}")
+    replaced = {key for key, _ in theirs if key not in LISTS}
+    unit.add_all(section, (pair for pair in ours if pair[0] not in replaced))
+    try:
+        unit.add_all(section, ((key, value) for key, values in theirs for value in values))
+    except InvalidArgument as error:
+        raise InvalidDefinition(error.what, where=error.where) from error
+
+
+def render_size(size: int) -> str:
+    """Return bytes as systemd reads them (powers of 1024), ``infinity`` for a negative number: no limit."""
+    if size < 0:
+        return "infinity"
+    for factor, letter in _UNITS_OF_SIZE:
+        if size and size % factor == 0:
+            return f"{size // factor}{letter}"
+    return str(size)
+
+
+def render_quota(cpus: float) -> str:
+    """Return processors as a percentage of one; systemd knows two decimals."""
+    return f"{max(cpus * 100, 0.01):.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def render_seconds(seconds: float) -> str:
+    """Return a span as systemd.time(7) reads it; negative or infinite: ``infinity``."""
+    if seconds < 0 or seconds == float("inf"):
+        return "infinity"
+    if seconds == int(seconds):
+        return str(int(seconds))
+    return f"{max(round(seconds * 1000), 1)}ms"
