@@ -185,14 +185,23 @@ def start_map_writers(pid: int, id_map: IdMap) -> list[tuple[str, int]]:
         except OSError as error:
             raise HostError(f"cannot write the ID map: {error.strerror}", where=f"/proc/{pid}/uid_map") from error
         return []
-    started = []
-    for program, extents in ((NEWUIDMAP, id_map.uids), (NEWGIDMAP, id_map.gids)):
-        arguments = [program, str(pid), *(str(number) for extent in extents for number in extent)]
+    return [
+        (program, _start_map_writer([program, str(pid), *(str(number) for extent in extents for number in extent)]))
+        for program, extents in ((NEWUIDMAP, id_map.uids), (NEWGIDMAP, id_map.gids))
+    ]
+
+
+def _start_map_writer(arguments: list[str]) -> int:
+    """fork(2), not posix_spawn(3): that one waits for the execve(2), and the two setuid programs shall overlap."""
+    pid = os.fork()
+    if pid == 0:
         try:
-            started.append((program, os.posix_spawn(program, arguments, {"PATH": "/usr/bin:/bin"})))
+            os.execve(arguments[0], arguments, {"PATH": "/usr/bin:/bin"})
         except OSError as error:
-            raise SubIdsMissing(f"cannot run: {error.strerror}", where=program) from error
-    return started
+            os.write(2, f"{arguments[0]}: cannot run: {error.strerror}\n".encode())
+        finally:
+            os._exit(127)
+    return pid
 
 
 def finish_map_writers(started: list[tuple[str, int]]) -> None:

@@ -68,7 +68,7 @@ class Launch:
 
     def crun(self, plan: LaunchPlan, *arguments: str) -> None:
         """Run crun to its end; its log tells what went wrong."""
-        log = f"{self.bundle}/crun.log"
+        log = f"{self.bundle}/crun-{arguments[0]}.log"
         pid = spawn(
             [plan.crun, "--root", self.paths.crun_root, "--cgroup-manager=disabled", f"--log=file:{log}", *arguments],
             self.environment,
@@ -88,10 +88,7 @@ def _read_tail(path: str, limit: int = 4096) -> str:
 
 def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
     """Turn crun's own words into an error with docker's exit statuses (127 not found, 126 not executable)."""
-    last = log.splitlines()[-1] if log else "crun failed without saying why"
-    # "2026-11-23T20:00:00.123Z: executable file `x` not found in $PATH: No such file or directory"
-    _, _, message = last.partition("Z: ")
-    message = message or last
+    message = log.splitlines()[-1] if log else "it failed without saying why"
     if "executable file" in message and "not found" in message:
         return CommandNotFound(message, where=name, hint="check command and entrypoint")
     if "exec" in message and "Permission denied" in message:
@@ -200,6 +197,13 @@ def _receive(fd: int, expected: bytes, who: str) -> None:
         raise RuntimeFailure(f"the launcher's {who} ended early")
 
 
+def _send(fd: int, message: bytes, who: str) -> None:
+    try:
+        os.write(fd, message)
+    except BrokenPipeError as error:
+        raise RuntimeFailure(f"the launcher's {who} ended early") from error
+
+
 def mount_root(launch: Launch, plan: LaunchPlan) -> None:
     """Mount the container's root: the image's layers below a writable one.
 
@@ -232,26 +236,44 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     """The child's half; see the module's picture."""
     flags = CLONE_NEWUSER | CLONE_NEWNS | (CLONE_NEWNET if plan.network == "pasta" else 0)
     unshare_namespaces(flags)
-    os.write(outgoing, b"u")
+    _send(outgoing, b"u", "parent")
     trash = None if plan.keep else discard_layer(launch.paths, launch.name)
     # Imported while the parent maps the IDs: ctypes takes about as long as newuidmap.
     import usercontainerd.kernel.syscalls  # noqa: F401
 
     _receive(incoming, b"m", "parent")
     become_namespace_root(plan.id_map)
+    if plan.network == "pasta":
+        _write_file("/proc/sys/net/ipv4/ping_group_range", "0 0")
     mount_root(launch, plan)
     launch.crun(plan, "create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
     with open(f"{launch.bundle}/pid", encoding="ascii") as file:
         init = int(file.read())
     launch.notify(f"MAINPID={init}\nSTATUS=Starting")
     _receive(incoming, b"g", "parent")
-    launch.crun(plan, "start", launch.name)
+    release_init(launch, plan)
     launch.notify("READY=1\nSTATUS=Running" if plan.ready else "STATUS=Started; waiting for the application")
-    os.write(outgoing, b"s")
+    _send(outgoing, b"s", "parent")
     if trash is not None:
         from usercontainerd.kernel.trees import remove_tree
 
         remove_tree(trash)
+
+
+def release_init(launch: Launch, plan: LaunchPlan) -> None:
+    """Let the created init go on into its command: what ``crun start`` does, without a fourth program (5 ms)."""
+    fifo = f"{launch.paths.crun_root}/{launch.name}/exec.fifo"
+    try:
+        # Not blocking: a reader is there already, or init is dead.
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        launch.crun(plan, "start", launch.name)
+        return
+    try:
+        os.unlink(fifo)  # a container that has it is "created", one without is "running"
+        os.write(fd, b"\0")
+    finally:
+        os.close(fd)
 
 
 def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
@@ -270,7 +292,7 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
     """The parent's half; see the module's picture."""
     _receive(incoming, b"u", "child")
     finish_map_writers(start_map_writers(child, plan.id_map))
-    os.write(outgoing, b"m")
+    _send(outgoing, b"m", "child")
     if plan.network == "pasta":
         if wait_exit(start_pasta(launch, plan, child)) != 0:
             raise RuntimeFailure(
@@ -278,7 +300,7 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
                 where=launch.name,
                 hint="is a published port taken, or below net.ipv4.ip_unprivileged_port_start?",
             )
-    os.write(outgoing, b"g")
+    _send(outgoing, b"g", "child")
     _receive(incoming, b"s", "child")
 
 

@@ -148,8 +148,8 @@ def build_specification(
             "namespaces": [{"type": kind} for kind in plan_namespaces(definition.network)],
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READ_ONLY_PATHS),
-            # Pings without a capability, as Podman and Fedora allow them.
-            **({} if definition.network is Network.HOST else {"sysctl": {"net.ipv4.ping_group_range": "0 0"}}),
+            # Pings without a capability, as in Podman. pasta's namespace is not crun's: the launcher writes it there.
+            **({"sysctl": {"net.ipv4.ping_group_range": "0 0"}} if definition.network is Network.NONE else {}),
             **({} if seccomp is None else {"seccomp": seccomp}),
         },
     }
