@@ -10,8 +10,9 @@ import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,8 @@ def obtain_artifact(kind: str, digest: str, build: Callable[[Path], None]) -> Ar
     """The artifact KIND-DIGEST; built first, by whoever comes first, if it is not there."""
     cache = find_cache_directory()
     final = cache / f"{kind}-{digest}"
-    fd = _open_lock(cache, final.name)
+    fd = _take_lock(cache, final.name, fcntl.LOCK_SH)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
         if not final.exists():
             _build_locked(fd, final, build)
         os.utime(final)
@@ -69,10 +69,21 @@ def obtain_artifact(kind: str, digest: str, build: Callable[[Path], None]) -> Ar
         raise
 
 
-def _open_lock(cache: Path, name: str) -> int:
-    locks = cache / "locks"
-    locks.mkdir(exist_ok=True)
-    return os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _take_lock(cache: Path, name: str, mode: int) -> int:
+    (cache / "locks").mkdir(exist_ok=True)
+    path = cache / "locks" / name
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, mode)
+            # `clean` may have removed the file between the two calls: then this lock protects nothing.
+            with suppress(FileNotFoundError):
+                if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
 
 
 def _build_locked(fd: int, final: Path, build: Callable[[Path], None]) -> None:
@@ -104,30 +115,27 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def clean_artifacts(keep: frozenset[str]) -> list[str]:
-    """Remove the artifacts that are not in `keep` and that no machine uses; the names of what went."""
+def clean_artifacts(is_stale: Callable[[str, float], bool]) -> list[str]:
+    """Remove the artifacts that are stale (by name and age in seconds) and unused; the names removed."""
     cache = find_cache_directory()
     removed = []
     for path in sorted(cache.iterdir()):
         name = path.name.removeprefix(".stage-")
-        if "-" not in name or name in keep or not path.is_dir():
+        if "-" not in name or not is_stale(name, time.time() - path.stat().st_mtime):
             continue
-        fd = _open_lock(cache, name)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fd = _take_lock(cache, name, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{name} is in use, and stays")
-            continue
-        finally_name = path.name
+            continue  # a machine runs on it, or someone builds it
         try:
             # Renamed first, so that nobody meets half of it.
-            trash = path.with_name(f".stage-{name}")
-            if trash != path:
-                remove_tree(trash)
-                path.rename(trash)
-            remove_tree(trash)
-            (cache / "locks" / name).unlink(missing_ok=True)
+            stage = path.with_name(f".stage-{name}")
+            if stage != path:
+                remove_tree(stage)
+                path.rename(stage)
+            remove_tree(stage)
+            (cache / "locks" / name).unlink()
+            removed.append(path.name)
         finally:
             os.close(fd)
-        removed.append(finally_name)
     return removed

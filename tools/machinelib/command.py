@@ -16,6 +16,7 @@ from machinelib.cgroup import require_hierarchy
 from machinelib.hosttools import MachineError
 from machinelib.layers import CHECKOUT, obtain_installation
 from machinelib.recipe import Recipe, hash_recipe
+from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
 from machinelib.session import Order, Session, run_order
 from machinelib.terminal import open_terminal, relay_terminal
@@ -74,6 +75,8 @@ def _add_order_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_boot_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--registry", action="store_true", help="with a seeded registry at localhost:5000")
+    parser.add_argument("--registry-big", action="store_true", help="... that has a large image, too")
     parser.add_argument(
         "--disk", action="store_true", help="what the machine writes goes to disk, not to memory"
     )
@@ -138,23 +141,26 @@ def _require_native() -> None:
 
 @contextmanager
 def _keep_new_machine(name: str, options: argparse.Namespace) -> Iterator[native.Machine]:
-    layers = _obtain_layers()
+    layers = _obtain_layers(options)
     with native.keep_machine(
         name, tuple(layer.path / "tree" for layer in layers), CHECKOUT, options.disk
     ) as machine:
         yield machine
 
 
-def _obtain_layers() -> list[Artifact]:
+def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
     rootfs = obtain_rootfs()
-    return [obtain_installation(rootfs), rootfs]
+    layers = [obtain_installation(rootfs), rootfs]
+    if options.registry or options.registry_big:
+        layers[1:1] = obtain_registry(rootfs, options.registry_big)
+    return layers
 
 
 def act_boot(options: argparse.Namespace) -> int:
     """Boot a machine, and leave a process behind that keeps it."""
     machines.sweep_machines()
     _require_native()
-    _obtain_layers()  # here, where progress can be seen
+    _obtain_layers(options)  # here, where progress can be seen
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.close(reader)
@@ -222,7 +228,8 @@ def act_list(_options: argparse.Namespace) -> int:
 def act_clean(options: argparse.Namespace) -> int:
     """Remove what no machine needs any more."""
     machines.sweep_machines()
-    keep = set() if options.all else {f"rootfs-{hash_recipe(Recipe())}"}
-    for name in clean_artifacts(frozenset(keep)):
+    rootfs = f"rootfs-{hash_recipe(Recipe())}"
+    keep = set() if options.all else {rootfs, *list_artifact_names(rootfs)}
+    for name in clean_artifacts(lambda name, _age: name not in keep):
         say(f"removed {name}")
     return 0

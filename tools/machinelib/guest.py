@@ -55,8 +55,9 @@ class GuestPlan:
     layers: tuple[Path, ...]
     checkout: Path
     mount_point: Path
-    # A directory on disk for what the machine writes; None: memory.
-    scratch: Path | None
+    # A directory on disk, for what the machine writes if it is to go there, or if memory cannot hold it.
+    scratch: Path
+    on_disk: bool
     machine_id: str
     arguments: tuple[str, ...] = ()
 
@@ -90,9 +91,8 @@ def run_guest(plan: GuestPlan, channel: socket.socket) -> None:
 
 def _mount_root(plan: GuestPlan) -> None:
     base = plan.mount_point
-    if plan.scratch is None:
-        mount("tmpfs", str(base), "tmpfs", data="mode=0755")
-    else:
+    mount("tmpfs", str(base), "tmpfs", data="mode=0755")
+    if plan.on_disk or not _keeps_attributes(base):
         mount(str(plan.scratch), str(base), flags=MountFlag.BIND)
     # Relative names from here, so that no character of a path can matter to overlay's option syntax.
     os.chdir(base)
@@ -113,6 +113,15 @@ def _mount_root(plan: GuestPlan) -> None:
     Path("etc/machine-id").write_text(plan.machine_id + "\n")
     os.makedirs("checkout", exist_ok=True)
     _bind_read_only(str(plan.checkout), "checkout")
+
+
+def _keeps_attributes(directory: Path) -> bool:
+    """Whether user.* attributes work, which a rootless overlay needs (on tmpfs: Linux 6.6 and later)."""
+    try:
+        os.setxattr(directory, "user.probe", b"1")
+    except OSError:
+        return False
+    return True
 
 
 def _mount_own_directory(target: Path, own: Path) -> None:

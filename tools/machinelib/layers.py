@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from machinelib.cache import Artifact, obtain_artifact
+from machinelib.cache import Artifact, clean_artifacts, obtain_artifact
 from machinelib.installer import compile_package, install_tree, list_sources
+
+_INSTALLATION_AGE = 600.0
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def obtain_installation(system: Artifact) -> Artifact:
     """The checkout as installed (in `tree` of the artifact), made anew when a file of it has changed."""
-    return obtain_artifact("install", hash_installation(system), lambda stage: _install(stage, system))
+    while True:
+        digest = hash_installation(system)
+        with suppress(_ChangedError):
+            return obtain_artifact("install", digest, partial(_install, system=system, digest=digest))
+
+
+class _ChangedError(Exception):
+    """Someone edited the checkout while it was being installed."""
 
 
 def hash_installation(system: Artifact) -> str:
@@ -26,9 +37,13 @@ def hash_installation(system: Artifact) -> str:
     return digest.hexdigest()[:16]
 
 
-def _install(stage: Path, system: Artifact) -> None:
+def _install(stage: Path, system: Artifact, digest: str) -> None:
     tree = stage / "tree"
     tree.mkdir()
     tree.chmod(0o755)
     install_tree(CHECKOUT, tree)
     compile_package(tree, system.path / "tree")
+    if hash_installation(system) != digest:
+        raise _ChangedError
+    # Every edit makes one of these, and machines that use them keep theirs.
+    clean_artifacts(lambda name, age: name.startswith("install-") and age > _INSTALLATION_AGE)

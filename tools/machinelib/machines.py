@@ -1,8 +1,7 @@
 """The record of each running machine: who keeps it, its init, its cgroup, its files.
 
-A machine is a directory below `machines/` of the cache. Its keeper (the process that booted it) holds `lock` in
-it for as long as the machine lives, so a record whose lock is free belongs to a keeper that is gone, and can be
-swept.
+A machine is a directory below `machines/` of the cache. Its keeper (the process that booted it) holds `lock`
+in it for as long as the machine lives: a record whose lock is free belongs to a keeper that is gone.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import secrets
 import select
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +46,10 @@ def keep_machine(name: str, layers: tuple[Path, ...], checkout: Path, on_disk: b
         yield _boot_machine(place, record, layers, checkout, on_disk)
     finally:
         machines.remove_place(place)
+        # Our children are the machine's init, which takes all its processes along, and sessions.
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
 
 
 def probe_support() -> str | None:
@@ -87,16 +90,6 @@ def _try_namespaces() -> None:
         pass
 
 
-def _has_memory_xattrs() -> bool:
-    """Whether tmpfs keeps user.* attributes (Linux 6.6 and later), which a rootless overlay needs."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-        try:
-            os.setxattr(directory, "user.probe", b"1")
-        except OSError:
-            return False
-    return True
-
-
 def _boot_machine(
     place: Place, record: Record, layers: tuple[Path, ...], checkout: Path, on_disk: bool
 ) -> Machine:
@@ -105,11 +98,9 @@ def _boot_machine(
     cgroup.mkdir()
     mount_point = place.directory / "mount"
     mount_point.mkdir()
-    scratch = None
-    if on_disk or not _has_memory_xattrs():
-        scratch = place.directory / "scratch"
-        scratch.mkdir()
-    plan = GuestPlan(cgroup, layers, checkout, mount_point, scratch, secrets.token_hex(16))
+    scratch = place.directory / "scratch"
+    scratch.mkdir()
+    plan = GuestPlan(cgroup, layers, checkout, mount_point, scratch, on_disk, secrets.token_hex(16))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # From now on every child of this process is born into the machine's PID namespace; the first is its init.
     syscalls.unshare(syscalls.CLONE_NEWPID)

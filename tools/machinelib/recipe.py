@@ -18,7 +18,7 @@ def _list_words(text: str) -> tuple[str, ...]:
 
 _PACKAGES = _list_words("""
     systemd systemd-sysv dbus dbus-user-session libpam-systemd
-    uidmap crun passt fuse-overlayfs podman docker-registry
+    uidmap crun passt fuse-overlayfs podman catatonit aardvark-dns docker-registry
     python3 python3-dbus-next python3-systemd python3-pyroute2 python3-requests python3-toml
     python3-rich python3-pytest python3-hypothesis
     iproute2 procps kmod nftables strace attr curl ca-certificates man-db busybox-static
@@ -38,32 +38,6 @@ _MASKED_USER_UNITS = _list_words("""
     keyboxd.socket
 """)
 
-_REGISTRY_CONFIG = """\
-version: 0.1
-log:
-  level: warn
-storage:
-  filesystem:
-    rootdirectory: /var/lib/registry
-  delete:
-    enabled: true
-http:
-  addr: 127.0.0.1:5000
-"""
-
-_REGISTRY_UNIT = """\
-[Unit]
-Description=Container registry of the test machine (localhost:5000)
-ConditionPathIsDirectory=/var/lib/registry/docker
-
-[Service]
-ExecStart=/usr/bin/docker-registry serve /etc/machine-registry.yml
-Environment=OTEL_TRACES_EXPORTER=none
-
-[Install]
-WantedBy=multi-user.target
-"""
-
 _FILES = {
     "/etc/hostname": "machine\n",
     "/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 machine\n::1 localhost ip6-localhost\n",
@@ -71,8 +45,6 @@ _FILES = {
     "/etc/resolv.conf": "nameserver 127.0.0.1\n",
     "/etc/fstab": "",
     "/etc/default/locale": "LANG=C.UTF-8\n",
-    "/etc/machine-registry.yml": _REGISTRY_CONFIG,
-    "/etc/systemd/system/machine-registry.service": _REGISTRY_UNIT,
     "/etc/containers/registries.conf.d/50-machine.conf": (
         '[[registry]]\nlocation = "localhost:5000"\ninsecure = true\n\n'
         '[[registry]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n'
