@@ -67,7 +67,7 @@ class Paths:
         return f"{self.runtime_root}/systemd/user"
 
     def bundle(self, name: str) -> str:
-        """Directory of the prepared bundle of container ``name``; gone after a reboot, prepared anew at the next start."""
+        """Directory of the prepared bundle of container ``name``; gone after a reboot, then prepared anew."""
         return f"{self.runtime}/containers/{name}"
 
     def container_data(self, name: str) -> str:

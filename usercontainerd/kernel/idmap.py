@@ -64,13 +64,16 @@ class IdMap:
 
     def render(self) -> str:
         """One line, as ``parse_id_map`` reads it: ``0:1000:1,1:100000:65536/0:1000:1,…``."""
-        return "/".join(",".join(":".join(map(str, e)) for e in extents) for extents in (self.uids, self.gids))
+        return "/".join(
+            ",".join(":".join(map(str, e)) for e in extents) for extents in (self.uids, self.gids)
+        )
 
 
 def parse_id_map(text: str) -> IdMap:
     """Read what ``IdMap.render`` wrote."""
     uids, gids = (
-        tuple(Extent(*map(int, part.split(":", 2))) for part in half.split(",")) for half in text.split("/", 1)
+        tuple(Extent(*map(int, part.split(":", 2))) for part in half.split(","))
+        for half in text.split("/", 1)
     )
     return IdMap(uids, gids)
 
@@ -131,7 +134,11 @@ def _ask_getsubids(user: str, kind: str) -> list[tuple[int, int]]:
     import subprocess
 
     output = subprocess.run(
-        [program, *(["-g"] if kind == "gid" else []), user], capture_output=True, text=True, check=False, timeout=30
+        [program, *(["-g"] if kind == "gid" else []), user],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
     ).stdout
     ranges = []
     for line in output.splitlines():
@@ -141,7 +148,9 @@ def _ask_getsubids(user: str, kind: str) -> list[tuple[int, int]]:
     return ranges
 
 
-def read_id_map(uid: int, gid: int, user: str, *, subuid: str = "/etc/subuid", subgid: str = "/etc/subgid") -> IdMap:
+def read_id_map(
+    uid: int, gid: int, user: str, *, subuid: str = "/etc/subuid", subgid: str = "/etc/subgid"
+) -> IdMap:
     """Return the user's map: with subordinate IDs if there are some and newuidmap is installed, else a single ID."""
     uids = _read_ranges(subuid, uid, user, "uid")
     gids = _read_ranges(subgid, uid, user, "gid")
@@ -183,10 +192,15 @@ def start_map_writers(pid: int, id_map: IdMap) -> list[tuple[str, int]]:
                 finally:
                     os.close(fd)
         except OSError as error:
-            raise HostError(f"cannot write the ID map: {error.strerror}", where=f"/proc/{pid}/uid_map") from error
+            raise HostError(
+                f"cannot write the ID map: {error.strerror}", where=f"/proc/{pid}/uid_map"
+            ) from error
         return []
     return [
-        (program, _start_map_writer([program, str(pid), *(str(number) for extent in extents for number in extent)]))
+        (
+            program,
+            _start_map_writer([program, str(pid), *(str(number) for extent in extents for number in extent)]),
+        )
         for program, extents in ((NEWUIDMAP, id_map.uids), (NEWGIDMAP, id_map.gids))
     ]
 

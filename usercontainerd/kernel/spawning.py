@@ -30,7 +30,12 @@ def spawn(
             actions.append((os.POSIX_SPAWN_DUP2, fd, target))
     try:
         return os.posix_spawn(
-            arguments[0], arguments, environment, file_actions=actions, setsigmask=(), setsigdef=reset_signals
+            arguments[0],
+            list(arguments),
+            environment,
+            file_actions=actions,
+            setsigmask=(),
+            setsigdef=reset_signals,
         )
     except OSError as error:
         raise HostError(f"cannot run: {error.strerror}", where=arguments[0]) from error

@@ -66,9 +66,7 @@ def _declare(name: str, *types: Any) -> Any:
 
 _unshare = _declare("unshare", ctypes.c_int)
 _setns = _declare("setns", ctypes.c_int, ctypes.c_int)
-_mount = _declare(
-    "mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
-)
+_mount = _declare("mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _umount2 = _declare("umount2", ctypes.c_char_p, ctypes.c_int)
 _prctl = _declare("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _syscall = _libc.syscall
@@ -89,7 +87,9 @@ def setns(fd: int, flags: int = 0) -> None:
     _setns(fd, flags)
 
 
-def mount(source: str, target: str, filesystem: str | None, flags: int = 0, options: str | None = None) -> None:
+def mount(
+    source: str, target: str, filesystem: str | None, flags: int = 0, options: str | None = None
+) -> None:
     """mount(2). ``options`` must not hold text from outside: its commas are syntax."""
     _mount(
         os.fsencode(source),
@@ -115,7 +115,9 @@ def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: in
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     raw = os.fsencode(path)
     while True:
-        fd: int = _syscall(_SYS_OPENAT2, directory, ctypes.c_char_p(raw), ctypes.byref(how), ctypes.sizeof(how))
+        fd: int = _syscall(
+            _SYS_OPENAT2, directory, ctypes.c_char_p(raw), ctypes.byref(how), ctypes.sizeof(how)
+        )
         if fd >= 0:
             return fd
         number = ctypes.get_errno()

@@ -71,7 +71,9 @@ def enter_user_namespace(id_map: IdMap, flags: int = CLONE_NEWNS) -> None:
         os.close(ready_write)
         status = os.waitpid(helper, 0)[1]
     if status != 0:
-        raise HostError("the ID map of the user namespace could not be written", hint="see `usercontainer doctor`")
+        raise HostError(
+            "the ID map of the user namespace could not be written", hint="see `usercontainer doctor`"
+        )
     become_namespace_root(id_map)
 
 

@@ -18,16 +18,14 @@ DEFAULT_CAPABILITIES = (
 )
 
 # <linux/capability.h>, in the order of their numbers.
-ALL_CAPABILITIES = tuple(
-    "CAP_" + name
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
-        "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
-        "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
-        "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
-        "PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
-)
+_NAMES = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
+    SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
+    AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
+    PERFMON BPF CHECKPOINT_RESTORE
+"""
+ALL_CAPABILITIES = tuple(f"CAP_{name}" for name in _NAMES.split())
 
 
 def plan_bounding_set(add: tuple[str, ...], drop: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +49,13 @@ def plan_capabilities(add: tuple[str, ...], drop: tuple[str, ...], *, root: bool
     """
     bounding = list(plan_bounding_set(add, drop))
     if root:
-        return {"bounding": bounding, "effective": bounding, "permitted": bounding, "inheritable": [], "ambient": []}
+        return {
+            "bounding": bounding,
+            "effective": bounding,
+            "permitted": bounding,
+            "inheritable": [],
+            "ambient": [],
+        }
     explicit = [name for name in bounding if name in add]
     return {
         "bounding": bounding,

@@ -6,6 +6,7 @@ import os
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import UsercontainerError
+from usercontainerd.base.names import is_container_name
 from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.trees import remove_tree
 from usercontainerd.runtime.plan import read_plan
@@ -29,7 +30,7 @@ def clean_up(paths: Paths, name: str) -> None:
 
 def main(arguments: list[str], environment: dict[str, str]) -> int:
     """``cleanup NAME``."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or not is_container_name(arguments[0]):
         os.write(2, b"usage: cleanup NAME (it is the ExecStopPost= of container@NAME.service)\n")
         return 125
     try:

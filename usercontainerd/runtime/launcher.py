@@ -32,6 +32,7 @@ from usercontainerd.base.errors import (
     UsercontainerError,
     printable,
 )
+from usercontainerd.base.names import is_container_name
 from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
 from usercontainerd.kernel.notification import notify, one_line
@@ -70,7 +71,14 @@ class Launch:
         """Run crun to its end; its log tells what went wrong."""
         log = f"{self.bundle}/crun-{arguments[0]}.log"
         pid = spawn(
-            [plan.crun, "--root", self.paths.crun_root, "--cgroup-manager=disabled", f"--log=file:{log}", *arguments],
+            [
+                plan.crun,
+                "--root",
+                self.paths.crun_root,
+                "--cgroup-manager=disabled",
+                f"--log=file:{log}",
+                *arguments,
+            ],
             self.environment,
         )
         if wait_exit(pid) != 0:
@@ -111,7 +119,9 @@ def enter_subgroup() -> None:
         pass
     except OSError as error:
         raise HostError(
-            f"cannot make the container's cgroup: {error.strerror}", where=group, hint="the unit needs Delegate=yes"
+            f"cannot make the container's cgroup: {error.strerror}",
+            where=group,
+            hint="the unit needs Delegate=yes",
         ) from error
     _write_file(f"{group}/cgroup.procs", "0")
 
@@ -223,7 +233,13 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
     lower = ":".join(f"lower/{index}" for index in range(plan.layers))
     speed = "" if plan.keep else ",volatile"
     try:
-        mount("overlay", "rootfs", "overlay", 0, f"lowerdir={lower},upperdir=upper,workdir=work,userxattr{speed}")
+        mount(
+            "overlay",
+            "rootfs",
+            "overlay",
+            0,
+            f"lowerdir={lower},upperdir=upper,workdir=work,userxattr{speed}",
+        )
     except OSError as error:
         raise RuntimeFailure(
             f"cannot mount the image's layers: {error.strerror}",
@@ -293,13 +309,12 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
     _receive(incoming, b"u", "child")
     finish_map_writers(start_map_writers(child, plan.id_map))
     _send(outgoing, b"m", "child")
-    if plan.network == "pasta":
-        if wait_exit(start_pasta(launch, plan, child)) != 0:
-            raise RuntimeFailure(
-                "pasta could not set up the network; its message is above",
-                where=launch.name,
-                hint="is a published port taken, or below net.ipv4.ip_unprivileged_port_start?",
-            )
+    if plan.network == "pasta" and wait_exit(start_pasta(launch, plan, child)) != 0:
+        raise RuntimeFailure(
+            "pasta could not set up the network; its message is above",
+            where=launch.name,
+            hint="is a published port taken, or below net.ipv4.ip_unprivileged_port_start?",
+        )
     _send(outgoing, b"g", "child")
     _receive(incoming, b"s", "child")
 
@@ -354,7 +369,7 @@ def _exit_with(launch: Launch, action: object) -> None:
 
 def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
     """``launch NAME``: the body of ``ExecStart=``. ``programs`` is the directory of prepare and the others."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or not is_container_name(arguments[0]):
         os.write(2, b"usage: launch NAME (it is the ExecStart= of container@NAME.service)\n")
         return 125
     os.umask(0o022)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from usercontainerd.definition.model import Definition, Mount, MountType, Network, Notify
+from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.runtime.capabilities import plan_capabilities
+from usercontainerd.runtime.identity import Identity
 
 OCI_VERSION = "1.0.2"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,27 +34,13 @@ MASKED_PATHS = (
 READ_ONLY_PATHS = ("/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 # Podman's --systemd=true: commands that are an init system, which needs a writable cgroup and tmpfs on /run.
-INIT_SYSTEMS = ("/sbin/init", "/usr/sbin/init", "/usr/local/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who the container's process is, in the container's own IDs, and that user's home."""
-
-    uid: int = 0
-    gid: int = 0
-    groups: tuple[int, ...] = ()
-    home: str = "/"
-
-
-@dataclass(frozen=True)
-class ImageDefaults:
-    """What the image asks for; all of it is untrusted text."""
-
-    environment: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-    working_directory: str = ""
+INIT_SYSTEMS = (
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/usr/local/sbin/init",
+    "/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd",
+)
 
 
 @dataclass(frozen=True)
@@ -65,28 +53,24 @@ class HostFiles:
     volumes: tuple[tuple[str, str], ...] = ()  # (volume name, directory)
 
 
-def plan_arguments(definition: Definition, image: ImageDefaults) -> tuple[str, ...]:
+def plan_arguments(definition: Definition, image: ImageConfiguration) -> tuple[str, ...]:
     """Combine entrypoint and command as docker does: an own entrypoint drops the image's command."""
     entrypoint = image.entrypoint if definition.entrypoint is None else definition.entrypoint
-    if definition.command is not None:
-        command = definition.command
-    else:
-        command = image.command if definition.entrypoint is None else ()
-    return (*entrypoint, *command)
+    command = definition.command
+    if command is None and definition.entrypoint is None:
+        command = image.command
+    return (*(entrypoint or ()), *(command or ()))
 
 
 def plan_environment(
-    definition: Definition, image: ImageDefaults, files: tuple[tuple[str, str], ...], identity: Identity
+    definition: Definition, image: ImageConfiguration, files: tuple[tuple[str, str], ...], identity: Identity
 ) -> list[str]:
     """Merge, later over earlier: defaults, the image, environment files, the definition."""
     merged = {"PATH": DEFAULT_PATH, "container": "usercontainerd", "HOSTNAME": plan_hostname(definition)}
     if definition.terminal:
         merged["TERM"] = "xterm"
     merged["HOME"] = identity.home
-    for entry in image.environment:
-        name, separator, value = entry.partition("=")
-        if name and separator and "\0" not in entry:
-            merged[name] = value
+    merged.update(image.environment)
     merged.update(files)
     merged.update(definition.environment)
     if definition.notify is Notify.CONTAINER:
@@ -109,7 +93,7 @@ def is_init_system(arguments: tuple[str, ...]) -> bool:
 
 def build_specification(
     definition: Definition,
-    image: ImageDefaults,
+    image: ImageConfiguration,
     *,
     identity: Identity,
     files: HostFiles,
@@ -143,13 +127,18 @@ def build_specification(
         "root": {"path": "rootfs", "readonly": security.read_only},
         "hostname": plan_hostname(definition),
         "mounts": build_mounts(definition, files, init_system=init_system, group_five=group_five),
-        "annotations": {"org.opencontainers.image.ref.name": definition.image, **dict(definition.annotations)},
+        "annotations": {
+            "org.opencontainers.image.ref.name": definition.image,
+            **dict(definition.annotations),
+        },
         "linux": {
             "namespaces": [{"type": kind} for kind in plan_namespaces(definition.network)],
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READ_ONLY_PATHS),
             # Pings without a capability, as in Podman. pasta's namespace is not crun's: the launcher writes it there.
-            **({"sysctl": {"net.ipv4.ping_group_range": "0 0"}} if definition.network is Network.NONE else {}),
+            **(
+                {"sysctl": {"net.ipv4.ping_group_range": "0 0"}} if definition.network is Network.NONE else {}
+            ),
             **({} if seccomp is None else {"seccomp": seccomp}),
         },
     }
@@ -174,16 +163,25 @@ def build_mounts(
         _mount("/proc", "proc", "proc", *safe),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=65536k"),
         _mount(
-            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
             *(("gid=5",) if group_five else ()),
         ),
         _mount("/dev/mqueue", "mqueue", "mqueue", *safe),
-        _mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", "size=64000k"),  # noqa: S108
+        _mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", "size=64000k"),
         # A foreign network namespace's sysfs cannot be mounted by a user; its host's is bound instead.
         _mount("/sys", "none", "/sys", "rbind", "rslave", *safe, "ro")
         if definition.network is Network.HOST
         else _mount("/sys", "sysfs", "sysfs", *safe, "ro"),
-        _mount("/sys/fs/cgroup", "cgroup", "cgroup", "rprivate", "relatime", *safe, "rw" if init_system else "ro"),
+        _mount(
+            "/sys/fs/cgroup", "cgroup", "cgroup", "rprivate", "relatime", *safe, "rw" if init_system else "ro"
+        ),
         *(
             _mount(f"/etc/{name}", "bind", f"{files.bundle}/{name}", "bind", "rprivate", *safe)
             for name in ("resolv.conf", "hosts", "hostname")
@@ -191,9 +189,7 @@ def build_mounts(
     ]
     taken = {mount.target for mount in definition.mounts}
     mounts = [mount for mount in mounts if mount["destination"] not in taken]
-    for target in ("/run", "/run/lock", "/tmp", "/var/log/journal") if init_system else (  # noqa: S108
-        ("/run", "/tmp", "/var/tmp") if definition.security.read_only else ()  # noqa: S108
-    ):
+    for target in plan_scratch_targets(init_system=init_system, read_only=definition.security.read_only):
         if target not in taken:
             mode = "mode=755" if target == "/run" else "mode=1777"
             mounts.append(_mount(target, "tmpfs", "tmpfs", "nosuid", "nodev", mode, "tmpcopyup"))
@@ -210,6 +206,13 @@ def build_mounts(
     return mounts
 
 
+def plan_scratch_targets(*, init_system: bool, read_only: bool) -> tuple[str, ...]:
+    """Where a tmpfs is needed: for systemd inside, and for a read-only root, as Podman has them."""
+    if init_system:
+        return ("/run", "/run/lock", "/tmp", "/var/log/journal")
+    return ("/run", "/tmp", "/var/tmp") if read_only else ()
+
+
 def build_user_mount(mount: Mount, volumes: dict[str, str]) -> dict[str, Any]:
     """One mount of the definition. Paths are JSON strings here, never part of an option string."""
     access = "ro" if mount.read_only else "rw"
@@ -218,5 +221,9 @@ def build_user_mount(mount: Mount, volumes: dict[str, str]) -> dict[str, Any]:
         mode = f"mode={0o1777 if mount.mode is None else mount.mode:o}"
         return _mount(mount.target, "tmpfs", "tmpfs", "nosuid", "nodev", mode, *size, access, *mount.options)
     source = volumes[mount.source] if mount.type is MountType.VOLUME else mount.source
-    propagation = () if any("private" in o or "slave" in o or "shared" in o for o in mount.options) else ("rprivate",)
-    return _mount(mount.target, "bind", source, "rbind", *propagation, "nosuid", "nodev", access, *mount.options)
+    propagation = (
+        () if any("private" in o or "slave" in o or "shared" in o for o in mount.options) else ("rprivate",)
+    )
+    return _mount(
+        mount.target, "bind", source, "rbind", *propagation, "nosuid", "nodev", access, *mount.options
+    )

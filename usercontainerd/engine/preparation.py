@@ -1,0 +1,272 @@
+"""From a definition to a bundle that the launcher can start: the slow half of a start.
+
+The bundle lies in the runtime directory (a tmpfs): after a reboot it is simply made again. The launch plan is
+written last and removed first, so that a bundle with a plan is a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from usercontainerd import __version__
+from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
+from usercontainerd.definition.model import Definition, Mount, MountType, Network, Notify, WritableLayer
+from usercontainerd.engine.definitions import read_definition
+from usercontainerd.engine.images import pull_image
+from usercontainerd.kernel.atomicfile import explain_write_error
+from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
+from usercontainerd.network.pasta import HOST_ADDRESS, PASTA, plan_pasta_arguments
+from usercontainerd.network.resolver import build_hosts, build_resolv_conf
+from usercontainerd.runtime.capabilities import plan_bounding_set
+from usercontainerd.runtime.environment import parse_environment_file
+from usercontainerd.runtime.identity import Identity, resolve_identity
+from usercontainerd.runtime.plan import LaunchPlan, render_plan, stamp_path
+from usercontainerd.runtime.remains import layer_directory
+from usercontainerd.runtime.rootview import read_accounts
+from usercontainerd.runtime.seccomp import load_seccomp
+from usercontainerd.runtime.specification import HostFiles, build_specification, plan_arguments, plan_hostname
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.definition.model import Resources
+    from usercontainerd.engine.context import Context
+    from usercontainerd.engine.images import Progress, PulledImage
+
+CRUN_PATHS = ("/usr/bin/crun", "/usr/local/bin/crun")
+INIT_PATHS = (
+    "/usr/libexec/catatonit/catatonit",
+    "/usr/libexec/podman/catatonit",
+    "/usr/bin/catatonit",
+    "/usr/lib/podman/catatonit",
+)
+RESOLV_CONF = "/etc/resolv.conf"
+MAX_ENVIRONMENT_FILE = 1 << 20
+
+
+def prepare_container(
+    context: Context, name: str, *, progress: Progress | None = None, notify_socket: str | None = None
+) -> None:
+    """Make the bundle of container ``name``, pulling its image if its policy says so.
+
+    ``notify_socket`` is the unit's, for a container that tells systemd itself when it is ready.
+    """
+    loaded = read_definition(context, name)
+    definition = loaded.definition
+    image = pull_image(context, definition.image, policy=definition.pull, progress=progress)
+    id_map = plan_user_namespace(context, definition)
+    inputs = [*loaded.watched, *image.watched, RESOLV_CONF, "/etc/subuid", "/etc/subgid"]
+    layers = tuple(reversed(image.layers))
+    identity = _find_identity(context, definition, image, id_map, layers)
+    environment, environment_files = _read_environment_files(definition, dict(context.environment))
+    seccomp, profile = load_seccomp(
+        definition.security.seccomp,
+        plan_bounding_set(definition.security.add_capabilities, definition.security.drop_capabilities),
+    )
+    if not plan_arguments(definition, image.configuration):
+        raise InvalidArgument(
+            "neither the image nor the definition says what to run", where=name, hint="set command"
+        )
+    bundle = context.paths.bundle(name)
+    files = HostFiles(
+        bundle=bundle,
+        init=_find_program(INIT_PATHS, "catatonit") if definition.init else None,
+        notify_socket=_check_notify_socket(definition, notify_socket),
+        volumes=_make_sources(context, definition.mounts),
+    )
+    specification = build_specification(
+        definition,
+        image.configuration,
+        identity=identity,
+        files=files,
+        file_environment=environment,
+        seccomp=seccomp,
+        group_five=not id_map.single,
+    )
+    data = context.paths.container_data(name)
+    plan = LaunchPlan(
+        id_map=id_map,
+        network=definition.network,
+        layers=len(layers),
+        data=data,
+        crun=_find_program(CRUN_PATHS, "crun"),
+        keep=definition.writable_layer is WritableLayer.KEEP,
+        ready=definition.notify is Notify.STARTED,
+        pasta=(_find_program((PASTA,), "passt"), *plan_pasta_arguments(definition.ports))
+        if definition.network is Network.PASTA
+        else (),
+        cgroup=plan_repeated_limits(definition.resources),
+        stamps=stamp_inputs([*inputs, *environment_files, *((profile,) if profile else ())]),
+    )
+    write_bundle(context, definition, layers, json.dumps(specification), plan)
+
+
+def stamp_inputs(paths: list[str]) -> tuple[tuple[str, str], ...]:
+    """Stamp each path once, in order."""
+    return tuple((path, stamp_path(path)) for path in dict.fromkeys(paths))
+
+
+def plan_user_namespace(context: Context, definition: Definition) -> IdMap:
+    """The ID map that the definition asks for."""
+    if definition.security.user_namespace == "single":
+        return plan_single_map(context.uid, context.gid)
+    return read_id_map(context.uid, context.gid, context.user)
+
+
+def plan_repeated_limits(resources: Resources) -> tuple[tuple[str, str], ...]:
+    """The unit's limits as cgroup files (cgroup-v2.rst), for programs that read them in their own cgroup."""
+    limits = []
+    if resources.memory is not None:
+        limits.append(("memory.max", str(resources.memory)))
+    if resources.memory_high is not None:
+        limits.append(("memory.high", str(resources.memory_high)))
+    if resources.pids is not None:
+        limits.append(("pids.max", str(resources.pids)))
+    if resources.cpus is not None:
+        limits.append(("cpu.max", f"{round(resources.cpus * 100000)} 100000"))
+    return tuple(limits)
+
+
+def _find_program(candidates: tuple[str, ...], package: str) -> str:
+    for path in candidates:
+        if os.access(path, os.X_OK):
+            return path
+    raise RuntimeFailure("is not installed", where=candidates[0], hint=f"install the package {package}")
+
+
+def _check_notify_socket(definition: Definition, address: str | None) -> str | None:
+    if definition.notify is not Notify.CONTAINER or not address:
+        return None
+    if not address.startswith("/"):
+        raise RuntimeFailure(
+            "systemd's notify socket is abstract and cannot be given to a container", where=address
+        )
+    return address
+
+
+def _find_identity(
+    context: Context, definition: Definition, image: PulledImage, id_map: IdMap, layers: tuple[str, ...]
+) -> Identity:
+    wanted = definition.user if definition.user is not None else image.configuration.user
+    if definition.group is not None:
+        wanted = f"{wanted.partition(':')[0]}:{definition.group}"
+    passwd, group = read_accounts(context.programs.inspect_root, id_map, layers) if layers else ("", "")
+    identity = resolve_identity(wanted, passwd, group, where=definition.image)
+    for kind, extents, numbers in (
+        ("UID", id_map.uids, (identity.uid,)),
+        ("GID", id_map.gids, (identity.gid, *identity.groups)),
+    ):
+        for number in numbers:
+            if not any(extent.inside <= number < extent.inside + extent.length for extent in extents):
+                if id_map.single:
+                    raise explain_single_map(context.user, context.uid, context.gid)
+                raise InvalidArgument(
+                    f"{kind} {number} is outside the {sum(e.length for e in extents)} IDs that are mapped",
+                    where=definition.image,
+                    hint="add a larger range to /etc/subuid and /etc/subgid",
+                )
+    return identity
+
+
+def _read_environment_files(
+    definition: Definition, inherited: dict[str, str]
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    pairs: list[tuple[str, str]] = []
+    for path in definition.environment_files:
+        optional = path.startswith("-")
+        path = path.removeprefix("-")
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read(MAX_ENVIRONMENT_FILE + 1)
+        except FileNotFoundError:
+            if optional:
+                continue
+            raise InvalidDefinition("the environment file does not exist", where=path) from None
+        except OSError as error:
+            raise InvalidDefinition(
+                f"cannot read the environment file: {error.strerror}", where=path
+            ) from error
+        if len(text) > MAX_ENVIRONMENT_FILE:
+            raise InvalidDefinition("the environment file is larger than 1 MiB", where=path)
+        pairs += parse_environment_file(text, path, inherited)
+    return tuple(pairs), tuple(path.removeprefix("-") for path in definition.environment_files)
+
+
+def _make_sources(context: Context, mounts: tuple[Mount, ...]) -> tuple[tuple[str, str], ...]:
+    """Make the directories of named volumes, and missing bind sources where the definition says so."""
+    volumes = []
+    for mount in mounts:
+        if mount.type is MountType.VOLUME:
+            directory = f"{context.paths.data}/volumes/{mount.source}/_data"
+            _make_directory(directory)
+            volumes.append((mount.source, directory))
+        elif mount.type is MountType.BIND and not os.path.lexists(mount.source):
+            if not mount.create:
+                raise InvalidDefinition(
+                    f"the source of the mount on {mount.target} does not exist",
+                    where=mount.source,
+                    hint="create it, or set create = true in a mount table",
+                )
+            _make_directory(mount.source)
+    return tuple(volumes)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise explain_write_error(error, path) from error
+
+
+def write_bundle(
+    context: Context, definition: Definition, layers: tuple[str, ...], specification: str, plan: LaunchPlan
+) -> None:
+    """Write everything that the launcher needs; the plan, which makes it valid, goes last."""
+    name = definition.name
+    bundle = context.paths.bundle(name)
+    layer = layer_directory(plan.data)
+    hostname = plan_hostname(definition)
+    texts = {
+        "config.json": specification,
+        "resolv.conf": build_resolv_conf(_read_resolv_conf(), definition.network),
+        "hosts": build_hosts(hostname, name, HOST_ADDRESS if definition.network is Network.PASTA else None),
+        "hostname": f"{hostname}\n",
+        "containerenv": f'engine="usercontainerd-{__version__}"\nname="{name}"\nimage="{definition.image}"\n'
+        "rootless=1\n",
+    }
+    try:
+        for directory in (f"{bundle}/lower", f"{bundle}/rootfs", plan.data, context.paths.crun_root):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        _unlink(f"{bundle}/plan")
+        for entry in os.listdir(f"{bundle}/lower"):
+            os.unlink(f"{bundle}/lower/{entry}")
+        for index, target in enumerate(layers):
+            os.symlink(target, f"{bundle}/lower/{index}")
+        for link in ("upper", "work"):
+            _unlink(f"{bundle}/{link}")
+            os.symlink(f"{layer}/{link}", f"{bundle}/{link}")
+        for file, text in texts.items():
+            # In place, not renamed: a container bound the old file and another mount of it may still be there.
+            with open(f"{bundle}/{file}", "w", encoding="utf-8", errors="surrogateescape") as output:
+                output.write(text)
+            os.chmod(f"{bundle}/{file}", 0o600 if file == "config.json" else 0o644)
+        with open(f"{bundle}/plan.new", "w", encoding="utf-8", errors="surrogateescape") as output:
+            output.write(render_plan(plan, __version__))
+        os.rename(f"{bundle}/plan.new", f"{bundle}/plan")
+    except OSError as error:
+        raise explain_write_error(error, bundle) from error
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _read_resolv_conf() -> str:
+    try:
+        with open(RESOLV_CONF, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16)
+    except OSError:
+        return ""

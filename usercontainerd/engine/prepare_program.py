@@ -1,0 +1,76 @@
+"""The program ``prepare NAME``: runs within a unit's start, tells systemd how far a pull is, and can be stopped.
+
+While bytes arrive the start timeout is put off (``EXTEND_TIMEOUT_USEC=``, sd_notify(3)), so that a slow line is no
+failure; a line that is silent for a minute is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from usercontainerd.base.errors import Cancelled, UsercontainerError
+from usercontainerd.base.programs import Programs
+from usercontainerd.base.sizes import format_size
+from usercontainerd.engine.context import build_context
+from usercontainerd.engine.preparation import prepare_container
+from usercontainerd.kernel.notification import notify, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+SILENCE_LIMIT = 60  # seconds without a byte
+INTERVAL = 0.25  # seconds between two reports
+
+
+class UnitProgress:
+    """Reports a pull as the unit's status text."""
+
+    def __init__(self, address: str | None, image: str) -> None:
+        self.address = address
+        self.image = image
+        self._items: dict[str, tuple[int, int]] = {}
+        self._last = 0.0
+
+    def __call__(self, phase: str, item: str, done: int, total: int) -> None:
+        """Take one report: ``done`` of ``total`` bytes of ``item``; total 0 is unknown."""
+        self._items[item] = (done, total)
+        now = time.monotonic()
+        if now - self._last < INTERVAL:
+            return
+        self._last = now
+        done = sum(each for each, _ in self._items.values())
+        total = sum(each for _, each in self._items.values())
+        share = f"{format_size(done)} of {format_size(total)}" if total else format_size(done)
+        text = one_line(f"{phase.capitalize()} {self.image}: {share}")
+        notify(self.address, f"EXTEND_TIMEOUT_USEC={SILENCE_LIMIT * 1_000_000}\nSTATUS={text}")
+
+
+def _cancel(_number: int, _frame: FrameType | None) -> None:
+    raise Cancelled("stopped while the image was being pulled")
+
+
+def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
+    """``prepare NAME``."""
+    import signal
+
+    if len(arguments) != 1:
+        sys.stderr.write("usage: prepare NAME\n")
+        return 125
+    address = environment.get("NOTIFY_SOCKET")
+    signal.signal(signal.SIGTERM, _cancel)
+    try:
+        context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
+        prepare_container(
+            context, arguments[0], progress=UnitProgress(address, arguments[0]), notify_socket=address
+        )
+    except UsercontainerError as error:
+        sys.stderr.write(f"{error}\n")
+        try:
+            notify(address, f"STATUS={one_line(str(error))}")
+        except UsercontainerError:
+            pass
+        return error.exit_status
+    return 0
