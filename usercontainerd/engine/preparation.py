@@ -172,9 +172,8 @@ def _read_environment_files(
     definition: Definition, inherited: dict[str, str]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     pairs: list[tuple[str, str]] = []
-    for path in definition.environment_files:
-        optional = path.startswith("-")
-        path = path.removeprefix("-")
+    for entry in definition.environment_files:
+        optional, path = entry.startswith("-"), entry.removeprefix("-")
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 text = file.read(MAX_ENVIRONMENT_FILE + 1)

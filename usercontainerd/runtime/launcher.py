@@ -21,7 +21,6 @@ This is the hot path of every start: what it imports is fixed by a test.
 from __future__ import annotations
 
 import os
-import sys
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import (
@@ -51,14 +50,23 @@ SUBGROUP = "container"
 SIGTERM = 15
 
 
+class AlreadyReported(Exception):
+    """A part of the launch failed and has said why, on standard error and in ``STATUS=``."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class Launch:
     """One start of one container: what both processes know."""
 
-    def __init__(self, paths: Paths, name: str, notify_socket: str | None, programs: str) -> None:
+    def __init__(self, paths: Paths, name: str, inherited: dict[str, str], programs: str) -> None:
         self.paths = paths
         self.name = name
         self.bundle = paths.bundle(name)
-        self.notify_socket = notify_socket
+        self.inherited = inherited
+        self.notify_socket = inherited.get("NOTIFY_SOCKET")
         self.programs = programs
         # No NOTIFY_SOCKET or LISTEN_FDS: crun would act on them.
         self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": paths.runtime_root}
@@ -185,8 +193,7 @@ def obtain_plan(launch: Launch) -> LaunchPlan:
 def _prepare(launch: Launch) -> None:
     import signal
 
-    environment = dict(os.environ)
-    pid = spawn([f"{launch.programs}/prepare", launch.name], environment)
+    pid = spawn([f"{launch.programs}/prepare", launch.name], launch.inherited)
 
     def forward(number: int, _frame: object) -> None:
         # A stop while the image is pulled: let the pull end cleanly before systemd kills the rest of the cgroup.
@@ -198,8 +205,7 @@ def _prepare(launch: Launch) -> None:
     finally:
         signal.signal(SIGTERM, previous)
     if status != 0:
-        # It has said why, on standard error and in STATUS=.
-        sys.exit(status if status > 0 else 128 - status)
+        raise AlreadyReported(status if status > 0 else 128 - status)
 
 
 def _receive(fd: int, expected: bytes, who: str) -> None:
@@ -340,7 +346,7 @@ def launch_container(launch: Launch) -> None:
         os.close(parent_writes)  # the child's next read ends it
         status = wait_exit(child)
         if status > 0:
-            os._exit(status)  # the child has reported the cause
+            raise AlreadyReported(status) from None
         raise
 
 
@@ -374,9 +380,11 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
         return 125
     os.umask(0o022)
     paths = Paths.from_environment(environment, os.getuid())
-    launch = Launch(paths, arguments[0], environment.get("NOTIFY_SOCKET"), programs)
+    launch = Launch(paths, arguments[0], environment, programs)
     try:
         launch_container(launch)
+    except AlreadyReported as failure:
+        return failure.status
     except UsercontainerError as error:
         _report(launch, error)
         return error.exit_status

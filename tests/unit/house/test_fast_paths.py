@@ -1,0 +1,58 @@
+"""What the fast paths import: a module that creeps in costs every start of every container.
+
+A set of modules, not a time: the same on a slow machine and on a fast one.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[3]
+# The cost of each, measured with `python3 -X importtime`: 3 to 200 ms.
+HEAVY = {
+    "argparse", "asyncio", "ctypes", "dataclasses", "dbus_next", "enum", "inspect", "json", "logging", "pathlib",
+    "pyroute2", "re", "requests", "shutil", "socket", "subprocess", "systemd", "tempfile", "toml", "tomllib",
+    "typing", "urllib",
+}  # fmt: skip
+
+
+def loaded_modules(statement: str) -> set[str]:
+    """The modules that are loaded after ``statement``, in an interpreter started as our programs are."""
+    code = f"import sys; sys.path.insert(0, {str(TOP)!r}); {statement}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def project_modules(modules: set[str]) -> set[str]:
+    return {name.removeprefix("usercontainerd.") for name in modules if name.startswith("usercontainerd.")}
+
+
+def test_launcher_imports_little() -> None:
+    modules = loaded_modules("import usercontainerd.runtime.launcher")
+    assert not modules & HEAVY
+    assert project_modules(modules) == {
+        "base",
+        "base.errors",
+        "base.names",
+        "base.paths",
+        "kernel",
+        "kernel.idmap",
+        "kernel.notification",
+        "kernel.spawning",
+        "kernel.trees",
+        "kernel.userns",
+        "runtime",
+        "runtime.launcher",
+        "runtime.plan",
+        "runtime.remains",
+    }
+
+
+def test_cleanup_imports_little() -> None:
+    modules = loaded_modules("import usercontainerd.runtime.cleanup")
+    assert not modules & HEAVY
+    assert "usercontainerd.kernel.userns" not in modules
+
+
+def test_heavy_modules_would_be_noticed() -> None:
+    assert "json" in loaded_modules("import json") & HEAVY

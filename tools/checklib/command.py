@@ -1,0 +1,73 @@
+"""The command line of ``./check``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from checklib.environment import ensure_environment
+from checklib.lanes import Outcome, run_here, run_in_machine, run_lint
+
+LANES = {
+    "lint": "ruff and mypy",
+    "unit": "tests/unit, here",
+    "machine": "tests/machine: the private machine itself, here, as root",
+    "native": "tests/native, as alice in a machine of namespaces",
+    "kernel": "tests/kernel, as alice on a kernel of its own (user-mode Linux)",
+}
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./check", description="Run linters and tests, with all their set-up."
+    )
+    for lane, text in LANES.items():
+        parser.add_argument(f"--{lane}", action="append_const", const=lane, dest="lanes", help=text)
+    parser.add_argument("-k", metavar="NAME", help="only tests whose names match (see pytest -k)")
+    parser.add_argument("rest", nargs="*", metavar="ARG", help="further arguments for pytest, after --")
+    return parser.parse_args(arguments)
+
+
+def _run_lane(lane: str, tools: str, extra: list[str]) -> Outcome:
+    if lane == "lint":
+        return run_lint(tools)
+    if lane == "unit":
+        return run_here(lane, tools, "tests/unit", extra)
+    if lane == "machine":
+        return run_here(lane, tools, "tests/machine", extra)
+    if lane == "native":
+        return run_in_machine(lane, ["--registry"], "tests/native", extra)
+    return run_in_machine(lane, ["--kernel", "--registry"], "tests/kernel", extra)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the lanes and print the counts of each."""
+    options = _parse(arguments)
+    lanes = options.lanes or list(LANES)
+    extra = [*(["-k", options.k] if options.k else []), *options.rest]
+    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    tools = ensure_environment()
+    outcomes = []
+    for lane in lanes:
+        if options.k and lane == "lint":
+            continue
+        print(f"== {lane}: {LANES[lane]}", flush=True)
+        outcomes.append(_run_lane(lane, tools, extra))
+    return _print_summary(outcomes, selected=bool(options.k))
+
+
+def _print_summary(outcomes: list[Outcome], *, selected: bool) -> int:
+    print()
+    bad = False
+    for outcome in outcomes:
+        empty = selected and outcome.passed == 0 and outcome.failed == 0 and outcome.problem is None
+        bad = bad or not (outcome.good or empty)
+        text = (
+            f"{outcome.lane:8} {outcome.passed:5} passed {outcome.failed:3} failed "
+            f"{outcome.skipped:3} skipped {outcome.seconds:7.1f} s"
+        )
+        print(text + (f"   {outcome.problem}" if outcome.problem else ""))
+    passed = sum(outcome.passed for outcome in outcomes)
+    failed = sum(outcome.failed + (outcome.problem is not None) for outcome in outcomes)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if bad or passed == 0 else 0

@@ -1,0 +1,118 @@
+"""The lanes: each runs a part of the tests somewhere, and says how many passed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+from dataclasses import dataclass
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+MACHINE = f"{TOP}/tools/machine"
+GUEST_PYTEST = ["python3", "-m", "pytest", "-p", "no:cacheprovider"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One lane's result. ``problem`` is set when the lane itself could not run: that is a failure, never a skip."""
+
+    lane: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    problem: str | None = None
+
+    @property
+    def good(self) -> bool:
+        """True if something ran and nothing failed."""
+        return self.problem is None and self.failed == 0 and self.passed > 0
+
+
+def run_lint(tools: str) -> Outcome:
+    """Ruff (rules and format) and mypy; each counts as one test."""
+    started = time.monotonic()
+    commands = (
+        [f"{tools}/ruff", "check", "."],
+        [f"{tools}/ruff", "format", "--check", "."],
+        [f"{tools}/mypy"],
+    )
+    failed = 0
+    for command in commands:
+        if subprocess.run(command, cwd=TOP, check=False).returncode != 0:
+            failed += 1
+            print(f"check: again with: {' '.join(command)}", flush=True)
+    return Outcome("lint", len(commands) - failed, failed, 0, time.monotonic() - started)
+
+
+def run_here(lane: str, tools: str, directory: str, arguments: list[str]) -> Outcome:
+    """Run the tests of ``directory`` on this machine, in the environment of ``tools``."""
+    report = f"{TOP}/.pytest_cache/{lane}.xml"
+    os.makedirs(os.path.dirname(report), exist_ok=True)
+    command = [f"{tools}/python3", "-m", "pytest", directory, f"--junitxml={report}", *arguments]
+    started = time.monotonic()
+    status = subprocess.run(command, cwd=TOP, check=False).returncode
+    return _read_report(lane, report, status, time.monotonic() - started, command)
+
+
+def run_in_machine(lane: str, options: list[str], directory: str, arguments: list[str]) -> Outcome:
+    """Run the tests of ``directory`` as alice in a private machine; its report comes back on standard output."""
+    pytest = [
+        *GUEST_PYTEST,
+        f"/checkout/{directory}",
+        "--rootdir=/checkout",
+        "--junitxml=/tmp/report.xml",
+        *arguments,
+    ]
+    script = '"$@"; status=$?; echo "==report=="; cat /tmp/report.xml 2>/dev/null; exit $status'
+    command = [
+        sys.executable,
+        MACHINE,
+        "run",
+        "--user",
+        "alice",
+        *options,
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        *pytest,
+    ]
+    started = time.monotonic()
+    process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True, errors="replace")
+    assert process.stdout is not None
+    lines: list[str] = []
+    reporting = False
+    for line in process.stdout:
+        if line.startswith("==report=="):
+            reporting = True
+        elif reporting:
+            lines.append(line)
+        else:
+            print(line, end="", flush=True)
+    status = process.wait()
+    report = f"{TOP}/.pytest_cache/{lane}.xml"
+    os.makedirs(os.path.dirname(report), exist_ok=True)
+    with open(report, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    return _read_report(lane, report, status, time.monotonic() - started, command)
+
+
+def _read_report(lane: str, path: str, status: int, seconds: float, command: list[str]) -> Outcome:
+    try:
+        suite = xml.etree.ElementTree.parse(path).getroot().find("testsuite")
+        assert suite is not None
+        counts = {key: int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")}
+    except (OSError, xml.etree.ElementTree.ParseError, AssertionError):
+        return Outcome(lane, seconds=seconds, problem=f"ended with status {status} and left no report")
+    failed = counts["failures"] + counts["errors"]
+    passed = counts["tests"] - failed - counts["skipped"]
+    problem = None
+    if status not in (0, 1, 5):
+        problem = f"ended with status {status}"
+    if failed or problem:
+        print(f"check: again with: {' '.join(command)}", flush=True)
+    return Outcome(lane, passed, failed, counts["skipped"], seconds, problem)
