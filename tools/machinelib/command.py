@@ -13,13 +13,16 @@ from types import FrameType
 from machinelib import machines, native
 from machinelib.cache import Artifact, clean_artifacts, say
 from machinelib.cgroup import require_hierarchy
+from machinelib.diskimage import hash_image, obtain_disk_image
 from machinelib.hosttools import MachineError
+from machinelib.kernel import KernelPlan, run_kernel_order
 from machinelib.layers import CHECKOUT, obtain_installation
 from machinelib.recipe import Recipe, hash_recipe
 from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
 from machinelib.session import Order, Session, run_order
 from machinelib.terminal import open_terminal, relay_terminal
+from machinelib.uml import hash_kernel, obtain_kernel
 
 FAILED = 125  # as docker run has it: the machine failed, not the command in it
 
@@ -34,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     build = verbs.add_parser("build", help="build what is not cached yet")
+    build.add_argument("--kernel", action="store_true", help="for the kernel lane, too")
     build.set_defaults(act=act_build)
 
     run = verbs.add_parser("run", help="run a command in a new machine, or in a running one (--name)")
@@ -41,6 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--timeout", type=float, metavar="S", help="kill the command after S seconds (status 124)"
     )
+    run.add_argument("--lane", choices=("native", "kernel", "auto"), default="native")
+    run.add_argument("--kernel", action="store_true", help="the same as --lane kernel")
+    run.add_argument("--memory", default="2G", help="of a machine of the kernel lane (default: %(default)s)")
     run.add_argument("--tty", action="store_true", help="give the command a terminal")
     _add_order_options(run)
     _add_boot_options(run)
@@ -103,10 +110,14 @@ def _raise_ended(number: int, _frame: FrameType | None) -> None:
     raise _EndedError(number)
 
 
-def act_build(_options: argparse.Namespace) -> int:
+def act_build(options: argparse.Namespace) -> int:
     """Build what is missing."""
-    artifact = obtain_rootfs()
-    say(f"root file system: {artifact.path}")
+    rootfs = obtain_rootfs()
+    say(f"root file system: {rootfs.path}")
+    obtain_registry(rootfs, big=False)
+    if options.kernel:
+        say(f"kernel: {obtain_kernel(rootfs).program}")
+        say(f"disk image: {obtain_disk_image(rootfs)}")
     return 0
 
 
@@ -117,8 +128,10 @@ def act_run(options: argparse.Namespace) -> int:
     if options.name is not None:
         record = machines.find_machine(options.name)
         return _run_in(record, order, options.tty)
-    _require_native()
-    with _keep_new_machine(f"run-{os.getpid()}", options) as machine:
+    name = f"run-{os.getpid()}"
+    if _choose_lane(options) == "kernel":
+        return run_kernel_order(name, _plan_kernel(options), order)
+    with _keep_new_machine(name, options) as machine:
         return _run_in(machine.record, order, options.tty)
 
 
@@ -133,10 +146,22 @@ def _run_in(record: machines.Record, order: Order, tty: bool) -> int:
     return session.wait()
 
 
-def _require_native() -> None:
-    reason = native.probe_support()
-    if reason is not None:
-        raise MachineError(reason)
+def _choose_lane(options: argparse.Namespace) -> str:
+    lane: str = "kernel" if options.kernel else options.lane
+    if lane != "kernel" and (reason := native.probe_support()) is not None:
+        if lane == "native":
+            raise MachineError(f"{reason} (the kernel lane needs no privilege: --kernel, or --lane auto)")
+        say(f"{reason}; taking the kernel lane")
+        return "kernel"
+    return lane
+
+
+def _plan_kernel(options: argparse.Namespace) -> KernelPlan:
+    rootfs = obtain_rootfs()
+    layers = [layer.path / "tree" for layer in _obtain_layers(options)[:-1]]
+    return KernelPlan(
+        obtain_kernel(rootfs), obtain_disk_image(rootfs), tuple(layers), CHECKOUT, options.memory
+    )
 
 
 @contextmanager
@@ -159,7 +184,8 @@ def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
 def act_boot(options: argparse.Namespace) -> int:
     """Boot a machine, and leave a process behind that keeps it."""
     machines.sweep_machines()
-    _require_native()
+    if (reason := native.probe_support()) is not None:
+        raise MachineError(reason)
     _obtain_layers(options)  # here, where progress can be seen
     reader, writer = os.pipe()
     if os.fork() == 0:
@@ -229,7 +255,8 @@ def act_clean(options: argparse.Namespace) -> int:
     """Remove what no machine needs any more."""
     machines.sweep_machines()
     rootfs = f"rootfs-{hash_recipe(Recipe())}"
-    keep = set() if options.all else {rootfs, *list_artifact_names(rootfs)}
+    lane = {f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}"}
+    keep = set() if options.all else {rootfs, *lane, *list_artifact_names(rootfs)}
     for name in clean_artifacts(lambda name, _age: name not in keep):
         say(f"removed {name}")
     return 0

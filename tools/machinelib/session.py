@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -80,6 +81,20 @@ def build_environment(account: Account, outside: Mapping[str, str]) -> dict[str,
     return environment
 
 
+def become_user(account: Account) -> None:
+    """Take on a user's identity for the exec to come, with the settings that a login has."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+    os.umask(0o022)
+    os.setgroups(account.groups)
+    os.setresgid(account.gid, account.gid, account.gid)
+    os.setresuid(account.uid, account.uid, account.uid)
+    # After the change of user, which resets it.
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+    os.chdir(account.home)
+    reset_signals()
+
+
 class Session:
     """A command that runs in a machine."""
 
@@ -87,7 +102,7 @@ class Session:
         self._record = record
         self._order = order
         self._account = read_account(Path(f"/proc/{record.init}/root"), order.user)
-        self._scope = _make_scope(hierarchy / record.cgroup, self._account)
+        self._scope = make_scope(hierarchy / record.cgroup, self._account)
         try:
             self.pid = self._start()
         except BaseException:
@@ -120,7 +135,8 @@ class Session:
             )
             if self._order.terminal is not None:
                 os.login_tty(self._order.terminal)
-            self._become_user()
+                os.fchown(0, self._account.uid, 5)
+            become_user(self._account)
             os.execvpe(arguments[0], arguments, build_environment(self._account, os.environ))
         except FileNotFoundError as error:
             print(f"machine: {arguments[0]}: {error.strerror} in the machine", file=sys.stderr, flush=True)
@@ -128,21 +144,6 @@ class Session:
         except BaseException as error:
             print(f"machine: cannot run {arguments[0]}: {error}", file=sys.stderr, flush=True)
             os._exit(126)
-
-    def _become_user(self) -> None:
-        account = self._account
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
-        os.umask(0o022)
-        if self._order.terminal is not None:
-            os.fchown(0, account.uid, 5)
-        os.setgroups(account.groups)
-        os.setresgid(account.gid, account.gid, account.gid)
-        os.setresuid(account.uid, account.uid, account.uid)
-        # After the change of user, which resets it.
-        syscalls.set_parent_death_signal(signal.SIGKILL)
-        os.chdir(account.home)
-        reset_signals()
 
     def wait(self) -> int:
         """The exit status as a shell would tell it; TIMED_OUT when the order's time was up."""
@@ -167,8 +168,6 @@ class Session:
         return code if code >= 0 else 128 - code
 
     def _wait_until(self, deadline: float) -> bool:
-        import select
-
         pidfd = os.pidfd_open(self.pid)
         try:
             readable, _, _ = select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
@@ -184,7 +183,7 @@ class Session:
             os.kill(self.pid, signal.SIGKILL)
 
 
-def _make_scope(machine: Path, account: Account) -> Path:
+def make_scope(machine: Path, account: Account) -> Path:
     """A cgroup such as logind makes for a session; systemd does not know it and leaves it alone."""
     parent = machine / "user.slice" / f"user-{account.uid}.slice"
     if account.uid == 0 or not parent.is_dir():

@@ -1,0 +1,210 @@
+"""The kernel lane: boots the machine under user-mode Linux, which is one process of ours and needs no privilege.
+
+What a run needs is in its work directory, which the machine sees over hostfs: a script for its first process, the
+job, and the files that the answer comes back in. The disk image stays as it is: what is written goes to a
+copy-on-write file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from machinelib import machines, syscalls
+from machinelib.cache import say
+from machinelib.diskimage import ENTRY
+from machinelib.hosttools import MachineError
+from machinelib.machines import Place, Record
+from machinelib.session import TIMED_OUT, Order
+from machinelib.uml import Kernel
+
+BOOT_PATIENCE = 120.0
+_POLL_INTERVAL = 0.05
+_MODULES = "overlay fuse tun veth bridge dummy macvlan nf_tables autofs4 loop unix_diag"
+
+# Sourced by the image's own script as the machine's first process, before systemd.
+_ENTRY = """\
+mount_host() {{
+    mkdir -p "$2"
+    mount -t hostfs -o "hostfs=$1" none "$2" || mount -t hostfs -o "$1" none "$2"
+}}
+mount_host {modules} /usr/lib/modules
+mount_host {checkout} /checkout
+mount -o remount,bind,ro /checkout
+number=0
+for layer in {layers}; do
+    number=$((number + 1))
+    mount_host "$layer" /run/machine-layer
+    cp -R --preserve=mode,timestamps,links /run/machine-layer/. /
+    umount /run/machine-layer
+done
+modprobe -q -a {names}
+chmod 0666 /dev/fuse /dev/net/tun
+rm -f /etc/machine-id
+tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id
+mkdir -p /run/systemd/system/multi-user.target.wants
+cp /run/machine/machine-agent.service /run/systemd/system/
+ln -s ../machine-agent.service /run/systemd/system/multi-user.target.wants/
+exec /usr/lib/systemd/systemd
+"""
+
+# However the agent ends, the machine ends with it.
+_AGENT_UNIT = """\
+[Unit]
+Description=Runs what this machine was booted for
+After=user@1000.service user@1001.service machine-registry.service
+SuccessAction=poweroff-immediate
+FailureAction=poweroff-immediate
+
+[Service]
+Environment=PYTHONPATH=/checkout/tools PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8
+ExecStart=/usr/bin/python3 -m machinelib.agent /run/machine
+StandardOutput=journal+console
+StandardError=journal+console
+"""
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """What a machine of this lane is made of."""
+
+    kernel: Kernel
+    image: Path
+    layers: tuple[Path, ...]  # copied over the root file system, the first one first
+    checkout: Path
+    memory: str
+
+
+def run_kernel_order(name: str, plan: KernelPlan, order: Order) -> int:
+    """Boot a machine for one command; the command's exit status."""
+    place, record = machines.claim_place(name)
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        _prepare_work(place.directory, plan, order)
+        process = _start_kernel(place, record, plan)
+        return _follow_run(place.directory, process, order)
+    finally:
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        machines.remove_place(place)
+
+
+def _prepare_work(work: Path, plan: KernelPlan, order: Order) -> None:
+    if any(character in str(path) for path in (work, plan.checkout) for character in " ,'\""):
+        raise MachineError(f"the kernel lane cannot use paths with spaces, commas or quotes: {work}")
+    job = {
+        "arguments": order.arguments,
+        "user": order.user,
+        "environment": {"TERM": os.environ.get("TERM", "dumb")},
+    }
+    (work / "job.json").write_text(json.dumps(job))
+    script = _ENTRY.format(
+        modules=shlex.quote(str(plan.kernel.modules)),
+        checkout=shlex.quote(str(plan.checkout)),
+        layers=" ".join(shlex.quote(str(layer)) for layer in plan.layers),
+        names=_MODULES,
+    )
+    (work / "entry").write_text(script)
+    (work / "machine-agent.service").write_text(_AGENT_UNIT)
+    for name in ("stdout", "stderr", "stdin"):
+        (work / name).touch()
+    # A file is handed in; a pipe may never end, and a terminal cannot be.
+    if stat.S_ISREG(os.fstat(0).st_mode):
+        with (work / "stdin").open("wb") as target:
+            shutil.copyfileobj(sys.stdin.buffer, target)
+
+
+def _start_kernel(place: Place, record: Record, plan: KernelPlan) -> subprocess.Popen[bytes]:
+    work = place.directory
+    arguments = [
+        str(plan.kernel.program),
+        f"mem={plan.memory}",
+        f"umid={record.name}",
+        f"uml_dir={work}/",
+        f"ubd0={work}/disk,{plan.image}",
+        *("root=/dev/ubda", "rw", "quiet", "seccomp=on"),
+        *("con=null", "con0=fd:0,fd:1", "ssl=null"),
+        f"init={ENTRY}",
+        f"MACHINE_WORK={work}",
+    ]
+    environment = {**os.environ, "TMPDIR": _choose_memory_directory(work, plan.memory)}
+    with (work / "console.log").open("wb") as console:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    place.write_record(machines.with_init(record, process.pid))
+    return process
+
+
+def _die_with_parent() -> None:
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+
+
+def _choose_memory_directory(work: Path, memory: str) -> str:
+    """Where the file lies that is the machine's memory: in memory if there is room (a container may have 64 MB)."""
+    scale = {"K": 10, "M": 20, "G": 30}[memory[-1].upper()]
+    with suppress(OSError):
+        found = os.statvfs("/dev/shm")
+        if found.f_bavail * found.f_frsize > int(memory[:-1]) << scale:
+            return "/dev/shm"
+    return str(work)
+
+
+class _Tail:
+    """Copies what a growing file gains."""
+
+    def __init__(self, path: Path, sink: int) -> None:
+        self._fd = os.open(path, os.O_RDONLY)
+        self._sink = sink
+
+    def copy(self) -> None:
+        while data := os.read(self._fd, 1 << 16):
+            while data:
+                data = data[os.write(self._sink, data) :]
+
+
+def _follow_run(work: Path, process: subprocess.Popen[bytes], order: Order) -> int:
+    tails = [_Tail(work / "stdout", 1), _Tail(work / "stderr", 2)]
+    pidfd = os.pidfd_open(process.pid)
+    deadline, started = time.monotonic() + BOOT_PATIENCE, False
+    try:
+        while not select.select([pidfd], [], [], _POLL_INTERVAL)[0]:
+            for tail in tails:
+                tail.copy()
+            if not started and (work / "started").exists():
+                started = True
+                deadline = time.monotonic() + (order.timeout or float("inf"))
+            if time.monotonic() > deadline:
+                if started:
+                    say(f"killed after {order.timeout:g} s")
+                    return TIMED_OUT
+                break
+        for tail in tails:
+            tail.copy()
+    finally:
+        os.close(pidfd)
+    try:
+        return int((work / "status").read_text())
+    except (OSError, ValueError):
+        log = (work / "console.log").read_text(errors="replace").splitlines()[-30:]
+        end = "came to a bad end" if started else "did not come up"
+        raise MachineError(f"the machine {end}; its console said:\n" + "\n".join(log)) from None
