@@ -7,13 +7,13 @@ It is the unit's ``ExecStart=``. Two processes take part; the parent stays outsi
     fork ------------------------------------> unshare user, mount (and network) namespaces
     newuidmap, newgidmap   <---- "u" ---------
                            ----- "m" --------> become root, mount the overlay,
-    start pasta, wait for it                   crun create; MAINPID=<init>
-                           ----- "g" --------> crun start; READY=1
+    start pasta, wait for it                   crun create
+                           ----- "g" --------> MAINPID=<init> READY=1; release init
     leave                  <---- "s" --------- delete the last run's writable layer; leave
 
 Only crun's init (and pasta) stay. Init was forked by a crun that is gone by then, so systemd, the nearest
-subreaper, is its parent when MAINPID arrives, and learns its true exit status. MAINPID is sent before ``crun start``:
-even a command that ends at once is seen to end.
+subreaper, is its parent when MAINPID arrives, and learns its true exit status. MAINPID and READY are sent while init
+still waits to be released: a command that ends at once is seen to start and to end.
 
 This is the hot path of every start: what it imports is fixed by a test.
 """
@@ -271,10 +271,10 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     launch.crun(plan, "create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
     with open(f"{launch.bundle}/pid", encoding="ascii") as file:
         init = int(file.read())
-    launch.notify(f"MAINPID={init}\nSTATUS=Starting")
     _receive(incoming, b"g", "parent")
+    ready = "READY=1\nSTATUS=Running" if plan.ready else "STATUS=Started; waiting for the application"
+    launch.notify(f"MAINPID={init}\n{ready}")
     release_init(launch, plan)
-    launch.notify("READY=1\nSTATUS=Running" if plan.ready else "STATUS=Started; waiting for the application")
     _send(outgoing, b"s", "parent")
     if trash is not None:
         from usercontainerd.kernel.trees import remove_tree
