@@ -1,0 +1,134 @@
+"""Where a value stands, so that whatever is wrong with it can be told with file, line and key."""
+
+from __future__ import annotations
+
+from usercontainerd.definition.diagnostic import Diagnostic, Severity
+from usercontainerd.definition.specifiers import Owner, build_specifiers, expand
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.definition.lines import Path
+
+MAX_PROBLEMS = 100  # of one definition: beyond that nobody reads on, and suggestions cost time
+MAX_MESSAGE = 400
+
+
+class SourceText:
+    """One file: its path, as messages name it, and its text."""
+
+    __slots__ = ("path", "text")
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.text = text
+
+
+class Reading:
+    """What is shared while one definition is read: its name, its owner, its directory and the problems so far."""
+
+    __slots__ = ("_lines", "_problems", "directory", "name", "owner", "specifiers", "surplus")
+
+    def __init__(self, name: str, directory: str, owner: Owner) -> None:
+        self.name = name
+        self.directory = directory
+        self.owner = owner
+        self.specifiers = build_specifiers(name, owner)
+        self.surplus = 0
+        self._problems: list[tuple[int, SourceText, int | Path, Diagnostic]] = []
+        self._lines: dict[int, dict[Path, int]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """True once so many problems are known that the next ones are only counted."""
+        return len(self._problems) >= MAX_PROBLEMS
+
+    def report(
+        self,
+        source: SourceText,
+        where: int | Path,
+        severity: Severity,
+        message: str,
+        suggestion: str | None = None,
+    ) -> None:
+        """Note a problem; ``where`` is the key's path, or a line where there is no key."""
+        if self.is_full:
+            self.surplus += 1
+            return
+        key = "" if isinstance(where, int) else render_key(where)
+        line = self._find_line(source, where)
+        if len(message) > MAX_MESSAGE:  # it quotes a value, which may be of any length
+            message = f"{message[: MAX_MESSAGE // 2]}...{message[-MAX_MESSAGE // 2 :]}"
+        problem = Diagnostic(source.path, line, key, severity, message, suggestion)
+        self._problems.append((len(self._problems), source, where, problem))
+
+    def diagnostics(self, sources: list[SourceText]) -> tuple[Diagnostic, ...]:
+        """Return all problems, by file in the order read, then by line."""
+        rank = {id(source): index for index, source in enumerate(sources)}
+        ordered = sorted(self._problems, key=lambda p: (rank.get(id(p[1]), 0), p[3].line, p[0]))
+        found = [problem for _, _, _, problem in ordered]
+        if self.surplus:
+            path = sources[0].path if sources else ""
+            found.append(
+                Diagnostic(path, 0, "", Severity.ERROR, f"{self.surplus} more problems are not shown")
+            )
+        return tuple(found)
+
+    def _find_line(self, source: SourceText, where: int | Path) -> int:
+        if isinstance(where, int):
+            return where
+        from usercontainerd.definition.lines import find_line, index_lines
+
+        lines = self._lines.get(id(source))
+        if lines is None:
+            lines = self._lines[id(source)] = index_lines(source.text)
+        return find_line(lines, where)
+
+
+class Place:
+    """One value's place in one file."""
+
+    __slots__ = ("path", "reading", "source")
+
+    def __init__(self, reading: Reading, source: SourceText, path: Path) -> None:
+        self.reading = reading
+        self.source = source
+        self.path = path
+
+    def at(self, part: str | int) -> Place:
+        """Return the place of an element."""
+        return Place(self.reading, self.source, (*self.path, part))
+
+    def at_path(self, parts: Path) -> Place:
+        """Return the place of an element of an element."""
+        return Place(self.reading, self.source, self.path + parts)
+
+    def error(self, message: str, suggestion: str | None = None) -> None:
+        """Report that the definition cannot be used."""
+        self.reading.report(self.source, self.path, Severity.ERROR, message, suggestion)
+
+    def warn(self, message: str, suggestion: str | None = None) -> None:
+        """Report what is probably not meant."""
+        self.reading.report(self.source, self.path, Severity.WARNING, message, suggestion)
+
+    def expand(self, text: str) -> str:
+        """Replace ``%`` specifiers; one that is none stays and is warned of."""
+        return expand(text, self.reading.specifiers, self._warn_of_specifier) if "%" in text else text
+
+    def _warn_of_specifier(self, specifier: str) -> None:
+        self.warn(
+            f'"{specifier}" is no specifier and is kept as it is; write "%{specifier}" for the character'
+        )
+
+
+def render_key(path: Path) -> str:
+    """Return ``mounts[0].source``; a part that TOML would quote is quoted. Elements count from 0."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            short = part if len(part) <= 64 else part[:61] + "..."
+            plain = short.replace("_", "").replace("-", "")
+            text += "." if text else ""
+            text += short if plain.isascii() and plain.isalnum() else '"' + short.replace('"', '\\"') + '"'
+    return text

@@ -1,0 +1,197 @@
+"""Every key of a definition, in one table: the parser, the suggestions and the manual's test derive from it.
+
+A key's ``kind`` names its converter in ``usercontainerd.definition.values`` (or ``ports``, ``mounts``,
+``directives``). ``default`` is as the manual prints it. ``like`` is what docker and podman, or systemd, call it.
+Keys of a table are written with a dot here: ``resources.memory`` is ``memory`` in ``[resources]``.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Key:
+    """One key."""
+
+    __slots__ = ("default", "doc", "kind", "like")
+
+    def __init__(self, kind: str, default: str, doc: str, like: str) -> None:
+        self.kind = kind
+        self.default = default
+        self.doc = doc
+        self.like = like
+
+
+KEYS: dict[str, Key] = {
+    "description": Key("line", "the image", "One line about the container", "Description="),
+    "image": Key("image", "", "The image to run", "podman run IMAGE"),
+    "pull": Key("pull", '"missing"', "When the image is pulled at start", "--pull"),
+    "command": Key(
+        "argv", "the image's", "The command, or the arguments of the entry point", "podman run … COMMAND"
+    ),
+    "entrypoint": Key("argv", "the image's", "The program that the command is given to", "--entrypoint"),
+    "environment": Key("environment", "{}", "Environment variables", "--env"),
+    "environment_files": Key("paths", "[]", "Files of environment variables", "--env-file"),
+    "user": Key("user", "the image's", "User that the command runs as", "--user"),
+    "group": Key("group", "the user's", "Group that the command runs as", "--user USER:GROUP"),
+    "working_directory": Key("directory", "the image's", "Directory that the command starts in", "--workdir"),
+    "hostname": Key("hostname", "the container's name", "Host name in the container", "--hostname"),
+    "ports": Key("ports", "[]", "Published ports", "--publish"),
+    "mounts": Key(
+        "mounts", "[]", "Directories, volumes and tmpfs in the container", "--volume, --mount, --tmpfs"
+    ),
+    "network": Key("network", '"pasta"', "How the container reaches the network", "--network"),
+    "labels": Key("labels", "{}", "Labels of the container", "--label"),
+    "annotations": Key("labels", "{}", "OCI annotations of the container", "--annotation"),
+    "init": Key(
+        "boolean", "false", "Run a small init as process 1 that reaps and forwards signals", "--init"
+    ),
+    "terminal": Key("boolean", "false", "Give the container a terminal", "--tty"),
+    "stop_signal": Key(
+        "signal", "the image's, or SIGTERM", "Signal that asks the container to stop", "--stop-signal"
+    ),
+    "stop_timeout": Key("duration", "10", "Seconds from the stop signal to SIGKILL", "--stop-timeout"),
+    "restart": Key("restart", '"no"', "When systemd starts the container again", "--restart"),
+    "notify": Key("notify", '"started"', "Who says that the container is ready", "--sdnotify"),
+    "writable_layer": Key("writable_layer", '"fresh"', "What becomes of the container's own changes", "--rm"),
+    "resources.memory": Key("memory", "no limit", "Memory above which the container is killed", "--memory"),
+    "resources.memory_high": Key(
+        "memory", "no limit", "Memory above which the container is slowed", "MemoryHigh="
+    ),
+    "resources.swap": Key(
+        "size", "no limit", "Swap that the container may use, not counting memory", "MemorySwapMax="
+    ),
+    "resources.cpus": Key("cpus", "no limit", "Processors' worth of time", "--cpus"),
+    "resources.cpu_weight": Key("weight", "100", "Share of processor time under contention", "CPUWeight="),
+    "resources.pids": Key("pids", "systemd's", "Number of processes and threads", "--pids-limit"),
+    "resources.io_weight": Key("weight", "100", "Share of disk bandwidth under contention", "IOWeight="),
+    "security.add_capabilities": Key(
+        "capabilities", "[]", "Capabilities beyond the default ones", "--cap-add"
+    ),
+    "security.drop_capabilities": Key(
+        "capabilities", "[]", "Default capabilities to do without", "--cap-drop"
+    ),
+    "security.read_only": Key("boolean", "false", "Mount the root file system read-only", "--read-only"),
+    "security.no_new_privileges": Key(
+        "boolean", "false", "Set-user-ID programs gain nothing", "--security-opt no-new-privileges"
+    ),
+    "security.seccomp": Key("seccomp", '"default"', "System call filter", "--security-opt seccomp="),
+    "security.user_namespace": Key("user_namespace", '"default"', "Which IDs the container has", "--userns"),
+    "unit": Key("directives", "{}", "Directives for the unit's [Unit] section", "systemd.unit(5)"),
+    "service": Key("directives", "{}", "Directives for the unit's [Service] section", "systemd.service(5)"),
+    "install": Key("directives", "{}", "Directives for the unit's [Install] section", "systemd.unit(5)"),
+}
+
+TABLES = ("resources", "security")  # tables with keys of their own in KEYS
+
+# Choices of the keys that have some, with docker's and systemd's other spellings.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "pull": ("missing", "always", "newer", "never"),
+    "network": ("pasta", "none", "host"),
+    "restart": ("no", "always", "on-success", "on-failure", "on-abnormal", "on-abort", "on-watchdog"),
+    "notify": ("started", "container"),
+    "writable_layer": ("fresh", "keep"),
+    "user_namespace": ("default", "single"),
+}
+SYNONYMS: dict[str, dict[str, str]] = {"restart": {"unless-stopped": "always"}}
+
+# Keys that a directive of [service] says again; the directive would silently have the last word.
+DIRECTIVES = {
+    "description": ("unit", "Description"),
+    "restart": ("service", "Restart"),
+    "stop_timeout": ("service", "TimeoutStopSec"),
+    "resources.memory": ("service", "MemoryMax"),
+    "resources.memory_high": ("service", "MemoryHigh"),
+    "resources.swap": ("service", "MemorySwapMax"),
+    "resources.cpus": ("service", "CPUQuota"),
+    "resources.cpu_weight": ("service", "CPUWeight"),
+    "resources.pids": ("service", "TasksMax"),
+    "resources.io_weight": ("service", "IOWeight"),
+}
+
+# What docker, Compose and Quadlet call our keys, squashed (lower case, no separators).
+ALIASES: dict[str, str] = {
+    "volume": "mounts",
+    "volumes": "mounts",
+    "tmpfs": "mounts",
+    "mount": "mounts",
+    "publish": "ports",
+    "publishport": "ports",
+    "port": "ports",
+    "env": "environment",
+    "envfile": "environment_files",
+    "environmentfile": "environment_files",
+    "cmd": "command",
+    "exec": "command",
+    "args": "command",
+    "arguments": "command",
+    "networkmode": "network",
+    "networks": "network",
+    "net": "network",
+    "pullpolicy": "pull",
+    "restartpolicy": "restart",
+    "runinit": "init",
+    "tty": "terminal",
+    "sdnotify": "notify",
+    "stopgraceperiod": "stop_timeout",
+    "workdir": "working_directory",
+    "workingdir": "working_directory",
+    "label": "labels",
+    "annotation": "annotations",
+    "capadd": "security.add_capabilities",
+    "addcapability": "security.add_capabilities",
+    "capabilities": "security.add_capabilities",
+    "capdrop": "security.drop_capabilities",
+    "dropcapability": "security.drop_capabilities",
+    "seccompprofile": "security.seccomp",
+    "userns": "security.user_namespace",
+    "usernsmode": "security.user_namespace",
+    "readonlyrootfs": "security.read_only",
+    "memlimit": "resources.memory",
+    "memorymax": "resources.memory",
+    "memoryswapmax": "resources.swap",
+    "memswaplimit": "resources.swap",
+    "memoryswap": "resources.swap",
+    "cpuquota": "resources.cpus",
+    "cpushares": "resources.cpu_weight",
+    "pidslimit": "resources.pids",
+    "tasksmax": "resources.pids",
+    "blkioweight": "resources.io_weight",
+    "wantedby": "install.wanted_by",
+}
+
+# Keys that people look for in vain, and why.
+EXPLANATIONS: dict[str, str] = {
+    "name": "a container is named by its file",
+    "containername": "a container is named by its file",
+    "privileged": "there is no privileged mode; [security] gives single capabilities",
+    "detach": "the container always runs as a service",
+    "remove": 'writable_layer = "fresh" is what --rm is for',
+    "rm": 'writable_layer = "fresh" is what --rm is for',
+    "healthcmd": "health checks are not possible yet",
+    "healthcheck": "health checks are not possible yet",
+    "secret": "secrets are not possible yet",
+    "secrets": "secrets are not possible yet",
+}
+
+
+def iterate_names() -> Iterator[str]:
+    """Every key as the file writes it, with its table; ``install.wanted_by`` stands for the pass-through tables."""
+    yield from KEYS
+    yield "install.wanted_by"
+
+
+def find_key(word: str) -> tuple[str | None, str | None]:
+    """Return the likely key for an unknown ``word`` and an explanation; either may be None."""
+    from usercontainerd.definition.suggestion import squash, suggest
+
+    squashed = squash(word[:64])
+    if squashed in EXPLANATIONS:
+        return None, EXPLANATIONS[squashed]
+    if squashed in ALIASES:
+        return ALIASES[squashed], None
+    leaves = {name.rpartition(".")[2]: name for name in iterate_names()}
+    leaf = suggest(word, leaves)
+    return (leaves[leaf] if leaf else None), None
