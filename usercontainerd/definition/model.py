@@ -43,7 +43,7 @@ class UserNamespace(StrEnum):
 
 
 class Notify(StrEnum):
-    """Who says READY: ``started``, the launcher once the command runs; ``container``, the application by sd_notify(3)."""
+    """Who says READY: ``started``, the launcher once the command runs; ``container``, the program by sd_notify(3)."""
 
     STARTED = "started"
     CONTAINER = "container"
