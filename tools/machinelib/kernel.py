@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import select
 import shlex
 import shutil
@@ -33,6 +34,15 @@ BOOT_PATIENCE = 120.0
 _POLL_INTERVAL = 0.05
 _MODULES = "overlay fuse tun veth bridge dummy macvlan nf_tables autofs4 loop unix_diag"
 
+# Hardware set-up, which costs seconds here; the first one would take the modes of device nodes back.
+_MASKED = (
+    "kmod-static-nodes.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount"
+    " modprobe@.service modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service"
+    " modprobe@fuse.service systemd-modules-load.service systemd-random-seed.service"
+    " systemd-hibernate-clear.service systemd-tmpfiles-setup-dev-early.service"
+    " systemd-tmpfiles-setup-dev.service"
+)
+
 # Sourced by the image's own script as the machine's first process, before systemd.
 _ENTRY = """\
 mount_host() {{
@@ -51,11 +61,15 @@ for layer in {layers}; do
 done
 modprobe -q -a {names}
 chmod 0666 /dev/fuse /dev/net/tun
-rm -f /etc/machine-id
-tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id
+echo {machine_id} > /etc/machine-id
 mkdir -p /run/systemd/system/multi-user.target.wants
-cp /run/machine/machine-agent.service /run/systemd/system/
-ln -s ../machine-agent.service /run/systemd/system/multi-user.target.wants/
+cd /run/systemd/system
+cp /run/machine/machine-agent.service .
+ln -s ../machine-agent.service multi-user.target.wants/
+for unit in {masked}; do
+    ln -s /dev/null "$unit"
+done
+cd /
 exec /usr/lib/systemd/systemd
 """
 
@@ -116,6 +130,8 @@ def _prepare_work(work: Path, plan: KernelPlan, order: Order) -> None:
         checkout=shlex.quote(str(plan.checkout)),
         layers=" ".join(shlex.quote(str(layer)) for layer in plan.layers),
         names=_MODULES,
+        masked=_MASKED,
+        machine_id=secrets.token_hex(16),
     )
     (work / "entry").write_text(script)
     (work / "machine-agent.service").write_text(_AGENT_UNIT)

@@ -30,7 +30,8 @@ _MASKED_UNITS = _list_words("""
     fstrim.timer man-db.timer getty.target getty-static.service console-getty.service
     podman.service podman.socket podman-restart.service podman-auto-update.timer podman-auto-update.service
     podman-clean-transient.service docker-registry.service
-    systemd-networkd-wait-online.service systemd-firstboot.service
+    systemd-networkd-wait-online.service systemd-firstboot.service netavark-dhcp-proxy.socket nftables.service
+    ldconfig.service systemd-journal-catalog-update.service systemd-sysusers.service systemd-update-done.service
 """)
 _MASKED_USER_UNITS = _list_words("""
     podman.service podman.socket podman-restart.service podman-auto-update.timer podman-auto-update.service
