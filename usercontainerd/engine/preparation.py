@@ -96,6 +96,7 @@ def prepare_container(
         if definition.network is Network.PASTA
         else (),
         cgroup=plan_repeated_limits(definition.resources),
+        volumes=plan_filled_volumes(definition.mounts, files),
         stamps=stamp_inputs([*inputs, *environment_files, *((profile,) if profile else ())]),
     )
     write_bundle(context, definition, layers, json.dumps(specification), plan)
@@ -104,6 +105,16 @@ def prepare_container(
 def stamp_inputs(paths: list[str]) -> tuple[tuple[str, str], ...]:
     """Stamp each path once, in order."""
     return tuple((path, stamp_path(path)) for path in dict.fromkeys(paths))
+
+
+def plan_filled_volumes(mounts: tuple[Mount, ...], files: HostFiles) -> tuple[tuple[str, str], ...]:
+    """The named volumes that take the image's content at first, with their places in the container."""
+    directories = dict(files.volumes)
+    return tuple(
+        (directories[mount.source], mount.target)
+        for mount in mounts
+        if mount.type is MountType.VOLUME and "nocopy" not in mount.options
+    )
 
 
 def plan_user_namespace(context: Context, definition: Definition) -> IdMap:

@@ -254,6 +254,16 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
         ) from error
 
 
+def fill_volumes(plan: LaunchPlan) -> None:
+    """Give a named volume that is still empty the image's content."""
+    if plan.volumes:
+        from usercontainerd.runtime.volumes import is_empty, populate_volume
+
+        for directory, target in plan.volumes:
+            if is_empty(directory):
+                populate_volume("rootfs", directory, target)
+
+
 def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) -> None:
     """The child's half; see the module's picture."""
     flags = CLONE_NEWUSER | CLONE_NEWNS | (CLONE_NEWNET if plan.network == "pasta" else 0)
@@ -268,6 +278,7 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     if plan.network == "pasta":
         _write_file("/proc/sys/net/ipv4/ping_group_range", "0 0")
     mount_root(launch, plan)
+    fill_volumes(plan)
     launch.crun(plan, "create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
     with open(f"{launch.bundle}/pid", encoding="ascii") as file:
         init = int(file.read())

@@ -26,12 +26,25 @@ class LaunchPlan:
     """What the launcher does beyond what every container needs.
 
     ``network`` is ``pasta``, ``none`` or ``host``; ``pasta`` holds its arguments; ``layers`` counts the symlinks
-    ``lower/0`` (topmost) and up; ``keep`` keeps the writable layer; ``ready`` is false when the application itself
+    ``lower/0`` (topmost) and up; ``volumes`` are (directory, target) pairs to fill from the image while they are
+    empty; ``keep`` keeps the writable layer; ``ready`` is false when the application itself
     says READY; ``cgroup`` holds limits to repeat in the container's own cgroup, where applications look for them;
     ``stamps`` are (path, stamp) pairs of everything that the bundle was made from.
     """
 
-    __slots__ = ("cgroup", "crun", "data", "id_map", "keep", "layers", "network", "pasta", "ready", "stamps")
+    __slots__ = (
+        "cgroup",
+        "crun",
+        "data",
+        "id_map",
+        "keep",
+        "layers",
+        "network",
+        "pasta",
+        "ready",
+        "stamps",
+        "volumes",
+    )
 
     def __init__(
         self,
@@ -45,6 +58,7 @@ class LaunchPlan:
         ready: bool = True,
         pasta: Iterable[str] = (),
         cgroup: Iterable[tuple[str, str]] = (),
+        volumes: Iterable[tuple[str, str]] = (),
         stamps: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.id_map = id_map
@@ -56,6 +70,7 @@ class LaunchPlan:
         self.ready = ready
         self.pasta = tuple(pasta)
         self.cgroup = tuple(cgroup)
+        self.volumes = tuple(volumes)
         self.stamps = tuple(stamps)
 
 
@@ -94,6 +109,7 @@ def render_plan(plan: LaunchPlan, version: str) -> str:
         f"ready {int(plan.ready)}",
         *(f"pasta {_escape(argument)}" for argument in plan.pasta),
         *(f"cgroup {file} {value}" for file, value in plan.cgroup),
+        *(f"volume {_escape(directory)}\ntarget {_escape(target)}" for directory, target in plan.volumes),
         *(f"stamp {stamp} {_escape(path)}" for path, stamp in plan.stamps),
     ]
     return "\n".join(lines) + "\n"
@@ -105,7 +121,7 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
     if lines[0] != f"{FORMAT} {version}" or lines[-1] != "":
         return None
     single: dict[str, str] = {}
-    pasta, cgroup, stamps = [], [], []
+    pasta, cgroup, stamps, directories, targets = [], [], [], [], []
     try:
         for line in lines[1:-1]:
             key, _, value = line.partition(" ")
@@ -114,6 +130,10 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
                 stamps.append((_unescape(path), stamp))
             elif key == "pasta":
                 pasta.append(_unescape(value))
+            elif key == "volume":
+                directories.append(_unescape(value))
+            elif key == "target":
+                targets.append(_unescape(value))
             elif key == "cgroup":
                 file, _, limit = value.partition(" ")
                 cgroup.append((file, limit))
@@ -129,6 +149,7 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
             ready=single["ready"] == "1",
             pasta=pasta,
             cgroup=cgroup,
+            volumes=zip(directories, targets, strict=True),
             stamps=stamps,
         )
     except (KeyError, ValueError, TypeError):
