@@ -1,0 +1,229 @@
+"""Use cases of images: pull, list, find, remove. Plain blocking functions, safe across processes.
+
+What can be answered from the store alone is answered before anything heavy (``requests``) is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from usercontainerd.base.errors import InUse, NoSuchImage, PullDenied, UsercontainerError
+from usercontainerd.definition.model import PullPolicy
+from usercontainerd.kernel.idmap import read_id_map
+from usercontainerd.oci.platform import Platform, plan_host_platform
+from usercontainerd.oci.reference import Reference, parse_reference
+from usercontainerd.registry.configuration import RegistriesConfiguration, read_registries_configuration
+from usercontainerd.store.images import ImageRecord, ImageStore
+from usercontainerd.store.layout import Store
+from usercontainerd.store.worker import Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from usercontainerd.engine.context import Context
+
+    class Progress(Protocol):
+        """Called with what happens.
+
+        A phase (see ``pulling``), the item, bytes done and in all (0: unknown).
+        """
+
+        def __call__(self, phase: str, item: str, done: int, total: int, /) -> None: ...  # noqa: D102
+
+
+def ignore_progress(_phase: str, _item: str, _done: int, _total: int, /) -> None:
+    """The progress of those who do not care."""
+
+
+def open_images(context: Context) -> ImageStore:
+    """Return the user's images; nothing is made on disk."""
+    return ImageStore(Store(context.paths))
+
+
+def read_registries(context: Context) -> RegistriesConfiguration:
+    """Read registries.conf as it applies to the user. Raises ``InvalidFormat``."""
+    home_config = os.path.dirname(context.paths.config)
+    return read_registries_configuration(home_config, dict(context.environment))
+
+
+def list_images(context: Context) -> list[ImageRecord]:
+    """Return all images with their names, the one pulled last first."""
+    return open_images(context).all()
+
+
+def find_image(context: Context, text: str) -> ImageRecord | None:
+    """Find an image in the store by name or ID prefix, as ``pull`` would understand the name.
+
+    None if not there.
+    """
+    images = open_images(context)
+    # An ID or a full name needs no configuration.
+    found = images.find(text, ())
+    if found is not None:
+        return found
+    try:
+        reference = parse_reference(text)
+    except UsercontainerError:
+        return None
+    if not reference.is_short:
+        return None
+    for candidate in read_registries(context).candidates(reference):
+        found = images.find(str(candidate), ())
+        if found is not None:
+            return found
+    return None
+
+
+def get_image(context: Context, text: str) -> ImageRecord:
+    """``find_image``, but raise ``NoSuchImage``."""
+    found = find_image(context, text)
+    if found is None:
+        raise NoSuchImage(f"there is no image {text!r} here", hint=f"usercontainer pull {text}")
+    return found
+
+
+def start_worker(context: Context) -> Worker:
+    """Start the process that unpacks and deletes inside the user namespace."""
+    id_map = read_id_map(context.uid, context.gid, context.user)
+    return Worker(context.programs.unpack_layer, id_map, user=context.user, uid=context.uid, gid=context.gid)
+
+
+def pull_image(
+    context: Context,
+    text: str,
+    *,
+    policy: PullPolicy = PullPolicy.ALWAYS,
+    progress: Progress = ignore_progress,
+    platform: Platform | None = None,
+) -> ImageRecord:
+    """Have the image ``text`` in the store, and return it.
+
+    ``missing`` asks no registry if the image is here, ``never`` asks none at all; ``always`` and ``newer``
+    ask (and fetch only what is not here), but ``newer`` falls back on what is here if no registry answers.
+    Interrupting it at any moment leaves the store as it was, but for layers that were complete. Raises
+    ``NoSuchImage``, ``PullDenied``, ``RegistryError``, ``DigestMismatch``, ``InvalidFormat``,
+    ``StoreError``…
+    """
+    local: ImageRecord | None = None
+    if policy in (PullPolicy.MISSING, PullPolicy.NEVER, PullPolicy.NEWER):
+        local = find_image(context, text)
+        if local is not None and not _is_usable(context, local, platform):
+            local = None
+    if policy is PullPolicy.NEVER and local is None:
+        raise NoSuchImage(
+            f"there is no image {text!r} here, and it must not be pulled", hint="pull policy: never"
+        )
+    if local is not None and policy is not PullPolicy.NEWER:
+        return local
+    reference = parse_reference(text.removeprefix("docker://")).with_default_tag()
+    configuration = read_registries(context)
+    candidates = configuration.candidates(reference)
+    if not candidates:
+        raise NoSuchImage(
+            f"{text!r} names no registry, and registries.conf has no unqualified-search-registries",
+            hint=f"use a full name, such as docker.io/library/{reference}",
+        )
+    try:
+        return _pull_first(context, configuration, candidates, progress, platform)
+    except UsercontainerError:
+        if local is not None:
+            return local
+        raise
+
+
+def _is_usable(context: Context, record: ImageRecord, platform: Platform | None) -> bool:
+    if platform is not None and record.platform != str(platform):
+        return False
+    return open_images(context).is_whole(record)
+
+
+def _pull_first(
+    context: Context,
+    configuration: RegistriesConfiguration,
+    candidates: Sequence[Reference],
+    progress: Progress,
+    platform: Platform | None,
+) -> ImageRecord:
+    from usercontainerd.engine.pulling import Pull
+
+    wanted = platform or plan_host_platform(os.uname().machine)
+    failures: list[UsercontainerError] = []
+    for candidate in candidates:
+        try:
+            with Pull(context, configuration, candidate, progress=progress, platform=wanted) as pull:
+                return pull.run()
+        except (NoSuchImage, PullDenied) as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    raise NoSuchImage("no registry has it: " + "; ".join(str(failure) for failure in failures))
+
+
+def remove_image(
+    context: Context, text: str, *, force: bool = False, users: Sequence[str] = ()
+) -> tuple[list[str], ImageRecord | None]:
+    """Remove a name, and the image with its last name; return the removed names and the image if it went.
+
+    ``users`` are the containers that need the image: with any of them the image stays, ``InUse`` is raised.
+    By ID, an image with several names goes only with ``force``. Raises ``NoSuchImage``.
+    """
+    record = get_image(context, text)
+    images = open_images(context)
+    images.store.prepare()
+    with images.lock():
+        record = images.find(record.id) or record
+        names = [name.name for name in record.names]
+        chosen = _choose_names(context, text, names)
+        if len(chosen) < len(names) and not (force and not chosen):
+            if not chosen:
+                raise InUse(
+                    f"the image {record.short_id} has several names: {', '.join(names)}",
+                    hint="remove them by name, or use --force",
+                )
+            for name in chosen:
+                images.remove_name(name)
+            return chosen, None
+        if users:
+            raise InUse(
+                f"the image {record.short_id} is used by {', '.join(users)}",
+                hint="remove the containers first",
+            )
+        images.remove(record)
+    empty_trash(context)
+    return names, record
+
+
+def _choose_names(context: Context, text: str, names: Sequence[str]) -> list[str]:
+    """Which of an image's names the user meant; none if an ID was given."""
+    try:
+        reference = parse_reference(text)
+    except UsercontainerError:
+        return []
+    candidates = [reference]
+    if reference.is_short:
+        candidates = [
+            reference.with_registry("localhost"),
+            *read_registries(context).candidates(reference),
+        ]
+    meant = {str(candidate.with_default_tag()) for candidate in candidates}
+    return [name for name in names if name in meant]
+
+
+def empty_trash(context: Context) -> None:
+    """Delete what is in the trash; what cannot be deleted stays for the next time."""
+    store = Store(context.paths)
+    try:
+        names = os.listdir(store.trash)
+    except FileNotFoundError:
+        return
+    if names:
+        with start_worker(context) as worker:
+            worker.remove(store.trash, names)
+
+
+def current_time() -> int:
+    """Seconds since the epoch."""
+    return int(time.time())

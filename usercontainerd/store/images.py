@@ -1,0 +1,357 @@
+"""Images at rest: one record for each image (by the digest of its configuration) and one for each of its
+names.
+
+A record is written last, when all that it leads to is on disk; a name after its image. Both are small files
+that are replaced whole, so readers need no lock. Writers hold the lock ``images``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from usercontainerd.base.errors import InvalidReference, NoSuchImage, StoreError
+from usercontainerd.base.typedjson import parse_json
+from usercontainerd.kernel.atomicfile import write_atomic
+from usercontainerd.oci.digest import Digest, is_digest, parse_digest
+from usercontainerd.oci.reference import Reference, parse_reference
+from usercontainerd.store.blobs import BlobStore
+from usercontainerd.store.layers import LayerStore
+from usercontainerd.store.layout import Store
+from usercontainerd.store.locks import ObjectLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from usercontainerd.oci.image import ImageConfiguration
+
+_MAX_RECORD = 1024 * 1024
+_MAX_FILE_NAME = 200
+_HEX = frozenset("0123456789abcdef")
+
+
+class ImageRecord:
+    """An image. ``size`` is the bytes of file content of all layers, ``names`` where it is known (see
+    ``NameRecord``).
+
+    ``id`` is the digest of the configuration, ``manifest`` of the manifest by which it was first pulled,
+    ``created`` as the image says, ``pulled`` seconds since the epoch.
+    """
+
+    __slots__ = ("created", "id", "layers", "manifest", "names", "platform", "pulled", "size")
+
+    def __init__(
+        self,
+        id: Digest,  # noqa: A002 - everybody calls it so
+        *,
+        manifest: Digest,
+        layers: Sequence[Digest],
+        size: int,
+        created: str,
+        platform: str,
+        pulled: int,
+        names: Sequence[NameRecord] = (),
+    ) -> None:
+        self.id = id
+        self.manifest = manifest
+        self.layers = tuple(layers)
+        self.size = size
+        self.created = created
+        self.platform = platform
+        self.pulled = pulled
+        self.names = tuple(names)
+
+    @property
+    def short_id(self) -> str:
+        """The twelve digits that people copy."""
+        return self.id.hex[:12]
+
+    def render(self) -> bytes:
+        """The file's content; names lie elsewhere."""
+        return json.dumps(
+            {
+                "version": 1,
+                "id": self.id,
+                "manifest": self.manifest,
+                "layers": self.layers,
+                "size": self.size,
+                "created": self.created,
+                "platform": self.platform,
+                "pulled": self.pulled,
+            },
+            indent=1,
+        ).encode()
+
+
+class NameRecord:
+    """A name of an image: ``registry/repository:tag`` or ``…@digest``.
+
+    ``digests`` are those by which the registry knows it there: of the manifest, and of the index that led to
+    it.
+    """
+
+    __slots__ = ("digests", "image", "name")
+
+    def __init__(self, name: str, image: Digest, digests: Sequence[Digest]) -> None:
+        self.name = name
+        self.image = image
+        self.digests = tuple(digests)
+
+    @property
+    def reference(self) -> Reference:
+        """The name, parsed."""
+        return parse_reference(self.name)
+
+    def render(self) -> bytes:
+        """The file's content."""
+        return json.dumps(
+            {"version": 1, "name": self.name, "image": self.image, "digests": self.digests}, indent=1
+        ).encode()
+
+
+def parse_image_record(data: bytes, path: str) -> ImageRecord:
+    """Read what ``ImageRecord.render`` wrote. Raises ``InvalidFormat``."""
+    document = parse_json(data, "image", limit=_MAX_RECORD, source=path)
+    return ImageRecord(
+        parse_digest(document.get("id").text()),
+        manifest=parse_digest(document.get("manifest").text()),
+        layers=[parse_digest(text) for text in document.get("layers").texts()],
+        size=document.get("size").integer(),
+        created=document.get("created").text(""),
+        platform=document.get("platform").text(""),
+        pulled=document.get("pulled").integer(0),
+    )
+
+
+def parse_name_record(data: bytes, path: str) -> NameRecord:
+    """Read what ``NameRecord.render`` wrote. Raises ``InvalidFormat``."""
+    document = parse_json(data, "name", limit=_MAX_RECORD, source=path)
+    return NameRecord(
+        document.get("name").text(),
+        parse_digest(document.get("image").text()),
+        [parse_digest(text) for text in document.get("digests").texts()],
+    )
+
+
+def name_file(name: str) -> str:
+    """Return the file name for an image name: readable, and a hash where that would be too long."""
+    readable = name.replace("/", "%")
+    if len(readable) <= _MAX_FILE_NAME:
+        return f"{readable}.json"
+    import hashlib
+
+    return f"{readable[:100]}%%{hashlib.sha256(name.encode()).hexdigest()}.json"
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_RECORD + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=path) from error
+
+
+class ImageStore:
+    """The images of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.layers = LayerStore(store)
+        self.blobs = BlobStore(store)
+
+    def lock(self) -> ObjectLock:
+        """The lock that writers of records hold, for a short time."""
+        return ObjectLock(self.store.lock("images"))
+
+    # Reading
+
+    def read(self, image_id: Digest) -> ImageRecord | None:
+        """Return the record of an image, without its names; None if there is none that can be read."""
+        path = f"{self.store.images}/{image_id.hex}.json"
+        data = _read(path)
+        if data is None:
+            return None
+        record = parse_image_record(data, path)
+        return record if record.id == image_id else None
+
+    def read_name(self, name: str) -> NameRecord | None:
+        """Return the record of a full name (``registry/repository:tag``), None if there is none."""
+        path = f"{self.store.names}/{name_file(name)}"
+        data = _read(path)
+        record = None if data is None else parse_name_record(data, path)
+        return record if record is not None and record.name == name else None
+
+    def all_names(self) -> list[NameRecord]:
+        """All names, sorted."""
+        names = []
+        for file in _list_records(self.store.names):
+            path = f"{self.store.names}/{file}"
+            data = _read(path)
+            if data is not None:
+                names.append(parse_name_record(data, path))
+        return sorted(names, key=lambda record: record.name)
+
+    def all(self) -> list[ImageRecord]:
+        """All images with their names, the one pulled last first."""
+        by_image: dict[Digest, list[NameRecord]] = {}
+        for name in self.all_names():
+            by_image.setdefault(name.image, []).append(name)
+        images = []
+        for file in _list_records(self.store.images):
+            path = f"{self.store.images}/{file}"
+            data = _read(path)
+            if data is not None:
+                record = parse_image_record(data, path)
+                record.names = tuple(by_image.get(record.id, ()))
+                images.append(record)
+        return sorted(images, key=lambda record: (-record.pulled, record.id))
+
+    def find(self, text: str, registries: Sequence[str] = ("docker.io",)) -> ImageRecord | None:
+        """Find an image by name or ID prefix; None if there is none.
+
+        A short name is looked for in ``localhost`` and then in ``registries``, in their order. ``latest`` is
+        meant where neither tag nor digest is given. Raises ``InvalidReference`` for what is neither, and for
+        an ID prefix that several images share.
+        """
+        if is_digest(text):
+            return self._with_names(self.read(Digest(text)))
+        try:
+            reference: Reference | None = parse_reference(text)
+        except InvalidReference:
+            if not _is_id_prefix(text):
+                raise
+            reference = None
+        if reference is not None and (found := self._find_reference(reference, registries)) is not None:
+            return found
+        return self._find_prefix(text) if _is_id_prefix(text) else None
+
+    def get(self, text: str, registries: Sequence[str] = ("docker.io",)) -> ImageRecord:
+        """``find``, but raise ``NoSuchImage``."""
+        record = self.find(text, registries)
+        if record is None:
+            raise NoSuchImage(f"there is no image {text!r} here", hint=f"usercontainer pull {text}")
+        return record
+
+    def _find_reference(self, reference: Reference, registries: Sequence[str]) -> ImageRecord | None:
+        candidates = (
+            [reference.with_registry(registry) for registry in ("localhost", *registries)]
+            if reference.is_short
+            else [reference]
+        )
+        for candidate in candidates:
+            wanted = candidate.with_default_tag()
+            if wanted.digest is not None:
+                found = self._find_digest(wanted)
+            else:
+                name = self.read_name(str(wanted))
+                found = None if name is None else self._with_names(self.read(name.image))
+            if found is not None:
+                return found
+        return None
+
+    def _find_digest(self, reference: Reference) -> ImageRecord | None:
+        for name in self.all_names():
+            if reference.digest in name.digests and name.reference.name == reference.name:
+                return self._with_names(self.read(name.image))
+        return None
+
+    def _find_prefix(self, text: str) -> ImageRecord | None:
+        prefix = text.removeprefix("sha256:")
+        matches = [file for file in _list_records(self.store.images) if file.startswith(prefix)]
+        if len(matches) > 1:
+            raise InvalidReference(f"the ID {text} is not unique: {len(matches)} images begin with it")
+        if not matches:
+            return None
+        return self._with_names(self.read(Digest(f"sha256:{matches[0].removesuffix('.json')}")))
+
+    def _with_names(self, record: ImageRecord | None) -> ImageRecord | None:
+        if record is not None:
+            record.names = tuple(name for name in self.all_names() if name.image == record.id)
+        return record
+
+    def configuration(self, record: ImageRecord) -> ImageConfiguration:
+        """Return what the image says about how to run it. Raises ``StoreError`` if the store is damaged."""
+        from usercontainerd.oci.image import parse_image_configuration
+
+        return parse_image_configuration(self.blobs.read(record.id), where=self.store.blob(record.id))
+
+    def layer_directories(self, record: ImageRecord) -> tuple[str, ...]:
+        """Return the directories to mount, lowest first, each once.
+
+        Raises ``StoreError`` if one is missing.
+        """
+        directories = []
+        # overlayfs takes a directory once; where a layer comes twice, its upper place decides all that one
+        # sees.
+        unique = dict.fromkeys(reversed(record.layers))
+        for diff_id in reversed(unique):
+            directory = self.layers.directory(diff_id)
+            if not os.path.isdir(directory):
+                raise StoreError(
+                    f"a layer of the image {record.short_id} is missing",
+                    where=directory,
+                    hint="pull the image again",
+                )
+            directories.append(directory)
+        return tuple(directories)
+
+    def is_whole(self, record: ImageRecord) -> bool:
+        """Tell whether everything that the record leads to is there."""
+        return self.blobs.has(record.id) and all(self.layers.has(diff_id) for diff_id in record.layers)
+
+    # Writing; the caller holds ``lock()``
+
+    def add(self, record: ImageRecord) -> None:
+        """Record an image of which everything is on disk."""
+        write_atomic(f"{self.store.images}/{record.id.hex}.json", record.render())
+
+    def add_name(self, name: NameRecord) -> None:
+        """Let a name lead to an image; what it led to before becomes nameless unless it has others."""
+        current = self.read_name(name.name)
+        if current is None or current.render() != name.render():
+            write_atomic(f"{self.store.names}/{name_file(name.name)}", name.render())
+
+    def remove_name(self, name: str) -> None:
+        """Forget a name."""
+        try:
+            os.unlink(f"{self.store.names}/{name_file(name)}")
+        except FileNotFoundError:
+            pass
+
+    def remove(self, record: ImageRecord) -> list[Digest]:
+        """Forget an image and its names.
+
+        Return the layers that went to the trash because nothing needs them.
+        """
+        for name in record.names:
+            self.remove_name(name.name)
+        try:
+            os.unlink(f"{self.store.images}/{record.id.hex}.json")
+        except FileNotFoundError:
+            pass
+        return self.collect()
+
+    def collect(self) -> list[Digest]:
+        """Put away the layers and blobs that no image needs."""
+        images = self.all()
+        gone = self.layers.collect({layer for image in images for layer in image.layers})
+        blobs = {image.id for image in images} | {image.manifest for image in images}
+        for image in images:
+            blobs.update(digest for name in image.names for digest in name.digests)
+        self.blobs.collect(blobs)
+        return gone
+
+
+def _list_records(directory: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if name.endswith(".json") and name[0] != ".")
+    except FileNotFoundError:
+        return []
+
+
+def _is_id_prefix(text: str) -> bool:
+    digits = text.removeprefix("sha256:")
+    return 2 <= len(digits) <= 64 and set(digits) <= _HEX

@@ -1,0 +1,408 @@
+"""Writing a layer's entries into its directory, in the form that a rootless overlay mount wants.
+
+Runs inside the user namespace, in a process that has made the layer's directory its root with chroot(2):
+whatever names and symlinks a layer holds, nothing outside can be reached. Names are cleaned all the same, so
+that an archive means the same thing here as to tools that do not have this net.
+
+Whiteouts (OCI layer.md) become character devices 0:0, opaque directories get ``user.overlay.opaque=y``:
+overlayfs with the option ``userxattr``. Device nodes are left out, as every rootless tool must; that is
+reported.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from usercontainerd.base.errors import HostError, InvalidFormat, StoreError, SubIdsMissing, UsercontainerError
+from usercontainerd.store import tar
+from usercontainerd.store.tar import Entry, TarReader, printable_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    class FileSystem(Protocol):
+        """The part of ``os`` that unpacking uses; the module itself is one, tests have another."""
+
+        def open(self, path: bytes, flags: int, mode: int = ..., /) -> int: ...  # noqa: D102
+        def write(self, fd: int, data: memoryview, /) -> int: ...  # noqa: D102
+        def close(self, fd: int, /) -> None: ...  # noqa: D102
+        def fchown(self, fd: int, uid: int, gid: int, /) -> None: ...  # noqa: D102
+        def fchmod(self, fd: int, mode: int, /) -> None: ...  # noqa: D102
+        def lchown(self, path: bytes, uid: int, gid: int, /) -> None: ...  # noqa: D102
+        def chmod(self, path: bytes, mode: int, /) -> None: ...  # noqa: D102
+        def mkdir(self, path: bytes, mode: int = ..., /) -> None: ...  # noqa: D102
+        def mknod(self, path: bytes, mode: int = ..., device: int = ..., /) -> None: ...  # noqa: D102
+        def symlink(self, target: bytes, path: bytes, /) -> None: ...  # noqa: D102
+        def link(self, source: bytes, target: bytes, /, *, follow_symlinks: bool) -> None: ...  # noqa: D102
+        def lstat(self, path: bytes, /) -> os.stat_result: ...  # noqa: D102
+        def unlink(self, path: bytes, /) -> None: ...  # noqa: D102
+        def rmdir(self, path: bytes, /) -> None: ...  # noqa: D102
+        def listdir(self, path: bytes, /) -> list[bytes]: ...  # noqa: D102
+        def utime(  # noqa: D102
+            self, path: bytes | int, /, *, ns: tuple[int, int], follow_symlinks: bool = ...
+        ) -> None: ...
+        def setxattr(  # noqa: D102
+            self, path: bytes | int, name: bytes, value: bytes, /, *, follow_symlinks: bool = ...
+        ) -> None: ...
+
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+OPAQUE_XATTR = b"user.overlay.opaque"
+MAX_PATH = 4095
+MAX_TIME = (1 << 40) * 1_000_000_000
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# What a layer's author did wrong, as opposed to what the host lacks.
+_AUTHOR = frozenset(
+    (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+    )
+)
+
+
+class MappedIds:
+    """Which IDs the namespace has, as (first, count) ranges, and what to say about one that it has not."""
+
+    __slots__ = ("gids", "hint", "uids")
+
+    def __init__(
+        self, uids: Sequence[tuple[int, int]], gids: Sequence[tuple[int, int]], hint: str | None = None
+    ) -> None:
+        self.uids = tuple(uids)
+        self.gids = tuple(gids)
+        self.hint = hint
+
+    def check(self, entry: Entry) -> None:
+        """Raise ``SubIdsMissing`` naming the file, the ID and the range if an owner is not mapped."""
+        for number, ranges, kind in ((entry.uid, self.uids, "user"), (entry.gid, self.gids, "group")):
+            if not any(first <= number < first + count for first, count in ranges):
+                spans = ", ".join(str(f) if c == 1 else f"{f} to {f + c - 1}" for f, c in ranges)
+                hint = self.hint
+                if hint is None:
+                    file = "subuid" if kind == "user" else "subgid"
+                    hint = f"give your user a range in /etc/{file} that makes {number + 1} or more IDs in all"
+                raise SubIdsMissing(
+                    f"the image's file {printable_name(entry.name)} belongs to {kind} ID {number}, "
+                    f"but only the IDs {spans} are mapped",
+                    hint=hint,
+                )
+
+
+class Summary:
+    """What came out of a layer: entries, bytes of file content, and what could not be had rootless."""
+
+    __slots__ = ("entries", "size", "warning_count", "warnings")
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.size = 0
+        self.warnings: list[str] = []
+        self.warning_count = 0
+
+    def warn(self, text: str) -> None:
+        """Keep the first twenty warnings and count the others."""
+        self.warning_count += 1
+        if len(self.warnings) < 20:
+            self.warnings.append(text)
+
+
+def clean_path(name: bytes) -> bytes:
+    """Return ``name`` relative to the layer's root, b"" for the root itself.
+
+    A leading slash is dropped, ``.`` and inner ``..`` are resolved by the text. Raises ``InvalidFormat`` for
+    an empty name, NUL, too long a path and for one that climbs above the root.
+    """
+    if not name:
+        raise InvalidFormat("broken layer: an entry has no name")
+    if len(name) > MAX_PATH or b"\0" in name:
+        raise InvalidFormat(
+            f"broken layer: the name {printable_name(name)} is too long or holds a NUL character"
+        )
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not parts:
+                raise InvalidFormat(f"broken layer: the name {printable_name(name)} leads out of the layer")
+            parts.pop()
+        else:
+            parts.append(part)
+    return b"/".join(parts)
+
+
+class Unpacker:
+    """Unpacks one archive below the current directory, which is the root directory too."""
+
+    def __init__(self, fs: FileSystem, ids: MappedIds, *, max_entries: int = 4_000_000) -> None:
+        self._fs = fs
+        self._ids = ids
+        self._max_entries = max_entries
+        # Directories get their times, and a set-group-ID bit (new files would inherit the group), at the
+        # very end.
+        self._directories: dict[bytes, tuple[int, int | None]] = {}
+        self._known_ids: set[tuple[int, int]] = {(0, 0)}
+        self.summary = Summary()
+
+    def unpack(self, reader: TarReader) -> Summary:
+        """Write everything. Raises ``InvalidFormat``, ``SubIdsMissing``, ``StoreError`` or ``HostError``."""
+        while (entry := reader.read_entry()) is not None:
+            if reader.entries > self._max_entries:
+                raise InvalidFormat(f"the layer has more than the {self._max_entries} entries allowed")
+            try:
+                self._write_entry(entry, reader)
+            except OSError as error:
+                raise _explain(error, entry) from error
+        self._finish_directories()
+        self.summary.entries = reader.entries
+        return self.summary
+
+    def _write_entry(self, entry: Entry, reader: TarReader) -> None:
+        path = clean_path(entry.name)
+        base = path.rpartition(b"/")[2]
+        if base.startswith(WHITEOUT):
+            self._write_whiteout(path, base, entry)
+            return
+        owner = (entry.uid, entry.gid)
+        if owner not in self._known_ids:
+            self._ids.check(entry)
+            self._known_ids.add(owner)
+        kind = entry.type
+        if kind == tar.REGULAR:
+            self._write_file(path, entry, reader)
+        elif kind == tar.DIRECTORY:
+            self._write_directory(path, entry)
+        elif not path:
+            raise InvalidFormat("broken layer: its root is not a directory")
+        elif kind == tar.SYMLINK:
+            self._write_symlink(path, entry)
+        elif kind == tar.HARD_LINK:
+            self._write_link(path, entry)
+        elif kind == tar.FIFO:
+            self._place(path, lambda: self._fs.mknod(path, stat.S_IFIFO | (entry.mode & 0o777), 0))
+            self._finish_special(path, entry)
+        else:
+            self.summary.warn(f"device node left out: {printable_name(path)}")
+
+    def _place(self, path: bytes, make: Callable[[], object]) -> None:
+        """Call ``make``.
+
+        If something is in the way remove it, if a parent is missing make it; then call again.
+        """
+        for _ in range(2):
+            try:
+                make()
+                return
+            except FileExistsError:
+                self._remove(path)
+            except FileNotFoundError:
+                self._make_parents(path)
+        make()
+
+    def _write_file(self, path: bytes, entry: Entry, reader: TarReader) -> None:
+        if not path:
+            raise InvalidFormat("broken layer: its root is not a directory")
+        fs = self._fs
+        mode = entry.mode
+        try:
+            fd = fs.open(path, _NEW_FILE, mode & 0o777)
+        except (FileExistsError, FileNotFoundError):
+            opened: list[int] = []
+            self._place(path, lambda: opened.append(fs.open(path, _NEW_FILE, mode & 0o777)))
+            fd = opened[0]
+        try:
+            for piece in reader.content():
+                view = piece
+                while view:
+                    view = view[fs.write(fd, view) :]
+            if entry.uid or entry.gid:
+                fs.fchown(fd, entry.uid, entry.gid)
+            if mode & 0o7000:  # write(2) and chown(2) clear them
+                fs.fchmod(fd, mode)
+            if entry.xattrs:
+                self._set_xattrs(fd, entry)
+            time = _clamp(entry.mtime)
+            fs.utime(fd, ns=(time, time))
+        finally:
+            fs.close(fd)
+        self.summary.size += entry.size
+
+    def _write_directory(self, path: bytes, entry: Entry) -> None:
+        fs = self._fs
+        mode = entry.mode & 0o1777
+        place = path or b"."
+        try:
+            fs.mkdir(place, mode)
+        except FileExistsError:
+            if self._is_directory(place):
+                fs.chmod(place, mode)
+            else:
+                self._replace_by_directory(path, mode)
+        except FileNotFoundError:
+            self._make_parents(path)
+            fs.mkdir(place, mode)
+        if entry.uid or entry.gid or not path:
+            fs.lchown(place, entry.uid, entry.gid)
+        if entry.xattrs:
+            self._set_xattrs(place, entry)
+        self._directories[path] = (_clamp(entry.mtime), entry.mode if entry.mode & 0o6000 else None)
+
+    def _replace_by_directory(self, path: bytes, mode: int) -> None:
+        hides = self._is_whiteout(path)
+        self._fs.unlink(path)
+        self._fs.mkdir(path, mode)
+        if hides:
+            # The layer removes what lower layers have here and begins anew.
+            self._fs.setxattr(path, OPAQUE_XATTR, b"y")
+
+    def _write_symlink(self, path: bytes, entry: Entry) -> None:
+        if not entry.linkname or len(entry.linkname) > MAX_PATH:
+            raise InvalidFormat(f"broken layer: the symlink {printable_name(path)} has no usable target")
+        self._place(path, lambda: self._fs.symlink(entry.linkname, path))
+        self._finish_special(path, entry)
+
+    def _write_link(self, path: bytes, entry: Entry) -> None:
+        source = clean_path(entry.linkname)
+        if source == path:
+            return
+        try:
+            status = self._fs.lstat(source or b".")
+        except FileNotFoundError:
+            raise InvalidFormat(
+                f"the hard link {printable_name(path)} leads to {printable_name(source)}, which is not in its layer",
+                hint="build the image anew: a layer must hold the file that its hard links lead to",
+            ) from None
+        if stat.S_ISDIR(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            raise InvalidFormat(f"broken layer: the hard link {printable_name(path)} does not lead to a file")
+        self._place(path, lambda: self._fs.link(source, path, follow_symlinks=False))
+
+    def _write_whiteout(self, path: bytes, base: bytes, entry: Entry) -> None:
+        parent = path[: len(path) - len(base)]
+        if base == OPAQUE:
+            directory = parent.rstrip(b"/") or b"."
+            if parent:
+                self._make_parents(path)
+            self._fs.setxattr(directory, OPAQUE_XATTR, b"y", follow_symlinks=False)
+            return
+        name = base[len(WHITEOUT) :]
+        if name.startswith(WHITEOUT):
+            return  # bookkeeping of aufs
+        if name in (b"", b".", b".."):
+            raise InvalidFormat(f"broken layer: {printable_name(entry.name)} hides nothing that can be named")
+        target = parent + name
+        try:
+            status = self._fs.lstat(target)
+        except (FileNotFoundError, NotADirectoryError):
+            self._place(target, lambda: self._fs.mknod(target, stat.S_IFCHR, 0))
+            return
+        # The layer has the name itself: its own file hides the lower one anyway, a directory must not merge
+        # with it.
+        if stat.S_ISDIR(status.st_mode):
+            self._fs.setxattr(target, OPAQUE_XATTR, b"y", follow_symlinks=False)
+
+    def _finish_special(self, path: bytes, entry: Entry) -> None:
+        """Owner and time of what cannot be opened: symlinks and FIFOs."""
+        if entry.uid or entry.gid:
+            self._fs.lchown(path, entry.uid, entry.gid)
+        time = _clamp(entry.mtime)
+        self._fs.utime(path, ns=(time, time), follow_symlinks=False)
+
+    def _set_xattrs(self, place: bytes | int, entry: Entry) -> None:
+        for name, value in entry.xattrs.items():
+            if name.startswith(b"user.overlay."):
+                # A layer must not talk to overlayfs behind our back.
+                self.summary.warn(f"attribute of overlayfs left out: {printable_name(entry.name)}")
+            elif name == b"security.capability" or name.startswith(b"user."):
+                try:
+                    self._fs.setxattr(place, name, value)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
+                        raise
+                    self.summary.warn(
+                        f"attribute {printable_name(name)} of {printable_name(entry.name)} left out: {error.strerror}"
+                    )
+
+    def _is_directory(self, path: bytes) -> bool:
+        try:
+            return stat.S_ISDIR(self._fs.lstat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _is_whiteout(self, path: bytes) -> bool:
+        try:
+            status = self._fs.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+    def _make_parents(self, path: bytes) -> None:
+        """Make the directories that ``path`` needs, as mkdir -p: root's, mode 755."""
+        parts = path.split(b"/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            parent = b"/".join(parts[:depth])
+            try:
+                self._fs.mkdir(parent, 0o755)
+            except FileExistsError:
+                if self._is_whiteout(parent):
+                    self._replace_by_directory(parent, 0o755)
+
+    def _remove(self, path: bytes) -> None:
+        """Make way for an entry that comes again under the same name (the last one counts)."""
+        if not path:
+            raise InvalidFormat("broken layer: its root is not a directory")
+        if not self._is_directory(path):
+            self._fs.unlink(path)
+            return
+        pending = [path]
+        while pending:  # no recursion: a layer may nest deeply
+            directory = pending[-1]
+            inner = []
+            for name in self._fs.listdir(directory):
+                child = directory + b"/" + name
+                if self._is_directory(child):
+                    inner.append(child)
+                else:
+                    self._fs.unlink(child)
+            if inner:
+                pending.extend(inner)
+            else:
+                self._fs.rmdir(directory)
+                self._directories.pop(directory, None)
+                pending.pop()
+
+    def _finish_directories(self) -> None:
+        for path, (time, mode) in self._directories.items():
+            place = path or b"."
+            try:
+                if mode is not None:
+                    self._fs.chmod(place, mode)
+                self._fs.utime(place, ns=(time, time), follow_symlinks=False)
+            except OSError as error:
+                # A later entry may have replaced it, or a directory above it by a symlink.
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise _explain(error, Entry(path)) from error
+
+
+def _clamp(time: int) -> int:
+    return max(-MAX_TIME, min(MAX_TIME, time))
+
+
+def _explain(error: OSError, entry: Entry) -> UsercontainerError:
+    name = printable_name(entry.name)
+    if error.errno in _AUTHOR:
+        return InvalidFormat(f"broken layer: {name} cannot be placed: {error.strerror}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"no room for {name}: {error.strerror}", hint="free some space, or remove unused images"
+        )
+    return HostError(f"cannot unpack {name}: {error.strerror}", hint="see `usercontainer doctor`")

@@ -1,0 +1,222 @@
+"""The half of the worker that stays outside.
+
+Starts ``unpack-layer`` and gives it orders (see ``worker_process``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from usercontainerd.base import errors
+from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError
+from usercontainerd.kernel.spawning import spawn
+from usercontainerd.oci.digest import Digest, is_digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from usercontainerd.kernel.idmap import IdMap
+
+_PIPE_SIZE = 1024 * 1024
+_F_SETPIPE_SZ = 1031
+_REMOVED_AT_ONCE = 100
+
+
+class UnpackLimits:
+    """How large one layer may become: bytes, bytes for each compressed byte, entries."""
+
+    __slots__ = ("entries", "ratio", "size")
+
+    def __init__(self, *, size: int = 1 << 40, ratio: int = 200, entries: int = 4_000_000) -> None:
+        self.size = size
+        self.ratio = ratio
+        self.entries = entries
+
+
+class Unpacked:
+    """What an unpacked layer is: its diffID, entries, bytes of file content, and what had to be left out."""
+
+    __slots__ = ("diff_id", "entries", "size", "tar_size", "warnings")
+
+    def __init__(self, reply: dict[str, object]) -> None:
+        diff_id = str(reply["diff_id"])
+        if not is_digest(diff_id):
+            raise RuntimeFailure("the unpacking process gave a strange answer")
+        self.diff_id = Digest(diff_id)
+        self.entries = int(str(reply["entries"]))
+        self.size = int(str(reply["size"]))
+        self.tar_size = int(str(reply["tar_size"]))
+        warnings = reply["warnings"]
+        self.warnings = [str(w) for w in warnings] if isinstance(warnings, list) else []
+
+
+class Unpacking:
+    """A layer being unpacked: write the compressed bytes, then ask for the result."""
+
+    def __init__(self, stream: int, reply: int) -> None:
+        self._stream = stream
+        self._reply = reply
+
+    def write(self, data: bytes) -> None:
+        """Hand over compressed bytes.
+
+        Waits while the unpacking is behind. Raises ``BrokenPipeError`` if it ended.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._stream, view) :]
+
+    def finish(self) -> Unpacked:
+        """Say that all bytes were written and wait for the result; raises what the unpacking raised."""
+        self.end_stream()
+        data = b""
+        while chunk := os.read(self._reply, 1 << 16):
+            data += chunk
+        self.close()
+        if not data:
+            raise RuntimeFailure("the unpacking process died", hint="was it killed, or out of memory?")
+        reply = json.loads(data)
+        if "error" in reply:
+            raise decode_error(reply)
+        return Unpacked(reply)
+
+    def end_stream(self) -> None:
+        """Say that all bytes were written."""
+        if self._stream >= 0:
+            os.close(self._stream)
+            self._stream = -1
+
+    def close(self) -> None:
+        """Give up on it; harmless after ``finish``."""
+        self.end_stream()
+        if self._reply >= 0:
+            os.close(self._reply)
+            self._reply = -1
+
+
+def decode_error(reply: dict[str, str | None]) -> UsercontainerError:
+    """Make the exception again that the other half has put into words."""
+    kind = getattr(errors, str(reply["error"]), HostError)
+    if not (isinstance(kind, type) and issubclass(kind, UsercontainerError)):
+        kind = HostError
+    return kind(str(reply["what"]), where=reply.get("where"), hint=reply.get("hint"))
+
+
+class Worker:
+    """One process in a user namespace of its own, for as long as the ``with`` block lasts.
+
+    It starts at once and works through its start-up while the caller does other things; the first order
+    waits for it.
+    """
+
+    def __init__(self, program: str, id_map: IdMap, *, user: str, uid: int, gid: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._connection = ours
+        self._ready = False
+        try:
+            self._pid = spawn(
+                [program, id_map.render(), user, str(uid), str(gid)],
+                {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+                stdin=theirs.fileno(),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        # It deletes what was not finished. After a failure nobody needs to wait for that.
+        self.close(wait=kind is None or issubclass(kind, UsercontainerError))
+
+    def close(self, *, wait: bool = True) -> None:
+        """Let it clean up and go."""
+        self._connection.close()
+        if self._pid:
+            os.waitpid(self._pid, 0 if wait else os.WNOHANG)
+            self._pid = 0
+
+    def _exchange(self) -> dict[str, object]:
+        data = self._connection.recv(1 << 16)
+        if not data:
+            raise HostError("the unpacking process ended at once", hint="see `usercontainer doctor`")
+        reply = json.loads(data)
+        if "error" in reply:
+            raise decode_error(reply)
+        return dict(reply)
+
+    def wait_ready(self) -> None:
+        """Wait until it is in its namespace; raises what kept it from that."""
+        if not self._ready:
+            self._exchange()
+            self._ready = True
+
+    def _order(self, order: dict[str, object], fds: Sequence[int]) -> None:
+        self.wait_ready()
+        try:
+            socket.send_fds(self._connection, [json.dumps(order).encode()], list(fds))
+        except OSError as error:
+            raise HostError(f"the unpacking process is gone: {error.strerror}") from error
+
+    def stage(self, name: str, staging: int, trash: int, lock: int) -> None:
+        """Make it answer for the directory ``name`` in ``staging``.
+
+        At its end it deletes what is still there.
+        """
+        self._order({"do": "stage", "name": name}, (staging, trash, lock))
+
+    def start_unpack(self, directory: str, limits: UnpackLimits, algorithm: str) -> Unpacking:
+        """Begin to unpack a layer into ``directory``."""
+        opened: list[int] = []
+        try:
+            opened.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
+            opened.extend(os.pipe())
+            opened.extend(os.pipe())
+            directory_fd, stream_read, stream_write, reply_read, reply_write = opened
+            self._set_pipe_size(stream_write)
+            order: dict[str, object] = {
+                "do": "unpack",
+                "algorithm": algorithm,
+                "max_size": limits.size,
+                "max_ratio": limits.ratio,
+                "max_entries": limits.entries,
+            }
+            self._order(order, (directory_fd, stream_read, reply_write))
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        for fd in (directory_fd, stream_read, reply_write):
+            os.close(fd)
+        return Unpacking(stream_write, reply_read)
+
+    @staticmethod
+    def _set_pipe_size(fd: int) -> None:
+        import fcntl
+
+        try:
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_SIZE)
+        except OSError:
+            pass  # over the user's share of pipe memory: it works with less
+
+    def remove(self, directory: str, names: Sequence[str]) -> list[str]:
+        """Delete trees in ``directory``; return the names of those of which something is left."""
+        left: list[str] = []
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for start in range(0, len(names), _REMOVED_AT_ONCE):
+                self._order({"do": "remove", "names": list(names[start : start + _REMOVED_AT_ONCE])}, (fd,))
+                remaining = self._exchange()["left"]
+                left.extend(map(str, remaining if isinstance(remaining, list) else ()))
+        finally:
+            os.close(fd)
+        return left

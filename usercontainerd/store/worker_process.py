@@ -1,0 +1,216 @@
+"""The half of the worker that runs inside the user namespace: unpacks layers and deletes trees.
+
+It is exec'd (a user namespace can only be entered single-threaded), loads what it needs, enters the
+namespace and then takes orders from ``worker.Worker`` on a socket at descriptor 0::
+
+    Worker                                this process                     its child for one layer
+    "stage" NAME + tmp, trash, lock --->  keeps the lock's descriptor
+    "unpack" + directory, pipe, reply ->  fork ------------------------->  chroot, inflate, hash, unpack
+    compressed bytes ---------------------------------------------------> (the pipe)
+    <-------------------------------------------------------------------- {"diff_id": …} or {"error": …}
+    "remove" NAME… + directory ------->   deletes; replies {"removed": …}
+    end of file ---------------------->   ends its children, moves tmp/NAME to the trash, deletes it, leaves
+
+So whatever happens to the other half, nothing half-made stays, unless this process is killed too; then the
+next pull finds the lock free and sweeps.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+
+from usercontainerd.base.errors import HostError, UsercontainerError
+from usercontainerd.kernel.idmap import IdMap, explain_single_map, parse_id_map
+from usercontainerd.kernel.trees import remove_tree
+from usercontainerd.kernel.userns import enter_user_namespace
+from usercontainerd.store.inflate import Codecs
+from usercontainerd.store.pipeline import Bounds, LayerStream
+from usercontainerd.store.tar import TarReader
+from usercontainerd.store.unpack import MappedIds, Unpacker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+MAX_MESSAGE = 64 * 1024
+MAX_FDS = 4
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``unpack-layer ID-MAP USER UID GID``, with the socket as standard input."""
+    id_map = parse_id_map(arguments[0])
+    user, uid, gid = arguments[1], int(arguments[2]), int(arguments[3])
+    connection = socket.socket(fileno=0)
+    connection.set_inheritable(False)
+    # Ctrl-C reaches the whole foreground group; this half must live to clean up, and leaves at end of file.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    codecs = _load_everything()
+    try:
+        enter_user_namespace(id_map, 0)
+    except UsercontainerError as error:
+        connection.send(_encode_error(error))
+        return 1
+    os.umask(0)
+    _raise_file_limit()
+    connection.send(b'{"ready": true}')
+    WorkerProcess(connection, codecs, _plan_ids(id_map, user, uid, gid)).run()
+    return 0
+
+
+def _load_everything() -> Codecs:
+    """Load now what would otherwise be loaded later, from inside a layer's directory."""
+    import hashlib
+
+    hashlib.sha256(b"").hexdigest()  # OpenSSL reads its configuration at the first use
+    try:
+        import ctypes
+
+        ctypes.CDLL("libgcc_s.so.1")  # glibc loads it when a thread is cancelled
+    except (ImportError, OSError):
+        pass
+    return Codecs()
+
+
+def _raise_file_limit() -> None:
+    # Deleting holds one descriptor for each level of nesting.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _plan_ids(id_map: IdMap, user: str, uid: int, gid: int) -> MappedIds:
+    hint = explain_single_map(user, uid, gid).hint if id_map.single else None
+    return MappedIds(
+        [(e.inside, e.length) for e in id_map.uids], [(e.inside, e.length) for e in id_map.gids], hint
+    )
+
+
+class WorkerProcess:
+    """The loop that takes orders."""
+
+    def __init__(self, connection: socket.socket, codecs: Codecs, ids: MappedIds) -> None:
+        self._connection = connection
+        self._codecs = codecs
+        self._ids = ids
+        self._children: set[int] = set()
+        self._stages: list[tuple[str, int, int]] = []  # name, directory of stages, trash
+        self._held: list[int] = []
+
+    def run(self) -> None:
+        """Serve until the other half is gone."""
+        while True:
+            message, fds = _receive(self._connection)
+            if not message:
+                break
+            order = json.loads(message)
+            if order["do"] == "stage":
+                staging, trash, lock = fds
+                self._stages.append((order["name"], staging, trash))
+                self._held.append(lock)
+                continue
+            if order["do"] == "unpack":
+                self._start_unpack(order, fds)
+            elif order["do"] == "remove":
+                self._remove(order, fds[0])
+            for fd in fds:
+                os.close(fd)
+        self._clean_up()
+
+    def _start_unpack(self, order: dict[str, Any], fds: list[int]) -> None:
+        child = os.fork()
+        if child:
+            self._children.add(child)
+            return
+        # Nothing may return from here into the parent's loop.
+        try:
+            self._connection.close()
+            for fd in (*self._held, *(fd for _, *pair in self._stages for fd in pair)):
+                os.close(fd)
+            directory, stream, reply = fds
+            os.write(reply, unpack_stream(order, directory, stream, self._codecs, self._ids))
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+
+    def _remove(self, order: dict[str, Any], directory: int) -> None:
+        left = [name for name in order["names"] if not remove_tree(f"/proc/self/fd/{directory}/{name}")]
+        self._connection.send(json.dumps({"left": left}).encode())
+
+    def _clean_up(self) -> None:
+        for child in self._children:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        for child in self._children:
+            os.waitpid(child, 0)
+        for name, staging, trash in self._stages:
+            try:
+                # What was completed has been renamed away already.
+                os.rename(name, name, src_dir_fd=staging, dst_dir_fd=trash)
+            except OSError:
+                continue
+            remove_tree(f"/proc/self/fd/{trash}/{name}")
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    message, ancillary, _flags, _address = connection.recvmsg(
+        MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return message, list(fds)
+
+
+def _encode_error(error: UsercontainerError) -> bytes:
+    return json.dumps(
+        {"error": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+    ).encode()[:MAX_MESSAGE]
+
+
+def unpack_stream(
+    order: dict[str, Any], directory: int, stream: int, codecs: Codecs, ids: MappedIds
+) -> bytes:
+    """Unpack what comes from ``stream`` into ``directory``, which becomes the root; return the reply.
+
+    ``order`` holds the bounds and the algorithm of the diffID. For a process of its own: it never gets out
+    again.
+    """
+    try:
+        os.fchdir(directory)
+        os.chroot(".")
+        # From here on an import would run code out of the layer.
+        sys.path.clear()
+        sys.meta_path.clear()
+        sys.path_hooks.clear()
+        source = LayerStream(
+            lambda count: os.read(stream, count),
+            codecs,
+            Bounds(size=order["max_size"], ratio=order["max_ratio"]),
+            algorithm=order["algorithm"],
+        )
+        summary = Unpacker(os, ids, max_entries=order["max_entries"]).unpack(TarReader(source))
+        diff_id = source.finish()
+    except UsercontainerError as error:
+        return _encode_error(error)
+    except OSError as error:
+        return _encode_error(HostError(f"cannot unpack: {error}"))
+    return json.dumps(
+        {
+            "diff_id": diff_id,
+            "entries": summary.entries,
+            "size": summary.size,
+            "tar_size": source.size,
+            "warnings": summary.warnings,
+            "warning_count": summary.warning_count,
+        }
+    ).encode()
