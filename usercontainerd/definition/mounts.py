@@ -25,7 +25,8 @@ TYPES = tuple(str(each) for each in MountType)
 # mount(8), as crun knows them. "ro" and "rw" have a key of their own.
 _OPTIONS = (
     "bind rbind private rprivate shared rshared slave rslave unbindable runbindable suid nosuid dev nodev exec noexec "
-    "atime noatime diratime nodiratime relatime norelatime strictatime sync async dirsync idmap tmpcopyup"
+    "atime noatime diratime nodiratime relatime norelatime strictatime sync async dirsync idmap tmpcopyup "
+    "nocopy"  # ours: a new volume stays empty
 )
 OPTIONS = frozenset(_OPTIONS.split())
 _NOT_YET = {
@@ -35,8 +36,7 @@ _NOT_YET = {
 _IMPOSSIBLE = {
     "U": "owners are not changed; use podman unshare chown or a volume",
     "O": "an overlay over a directory is not possible",
-    "copy": "a volume is not filled from the image",
-    "nocopy": "a volume is not filled from the image anyhow",
+    "copy": "a new volume is filled from the image anyhow",
 }
 _FORM = "write SOURCE:TARGET or SOURCE:TARGET:OPTIONS"
 

@@ -11,9 +11,17 @@ import os
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
-from usercontainerd.definition.model import Definition, Mount, MountType, Network, Notify, WritableLayer
+from usercontainerd.definition.model import (
+    Definition,
+    Mount,
+    MountType,
+    Network,
+    Notify,
+    PullPolicy,
+    WritableLayer,
+)
 from usercontainerd.engine.definitions import read_definition
-from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.images import ignore_progress, open_images, pull_image
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
 from usercontainerd.network.pasta import HOST_ADDRESS, PASTA, plan_pasta_arguments
@@ -21,17 +29,20 @@ from usercontainerd.network.resolver import build_hosts, build_resolv_conf
 from usercontainerd.runtime.capabilities import plan_bounding_set
 from usercontainerd.runtime.environment import parse_environment_file
 from usercontainerd.runtime.identity import Identity, resolve_identity
-from usercontainerd.runtime.plan import LaunchPlan, render_plan, stamp_path
+from usercontainerd.runtime.plan import NEVER_CURRENT, LaunchPlan, render_plan, stamp_path
 from usercontainerd.runtime.remains import layer_directory
 from usercontainerd.runtime.rootview import read_accounts
 from usercontainerd.runtime.seccomp import load_seccomp
 from usercontainerd.runtime.specification import HostFiles, build_specification, plan_arguments, plan_hostname
+from usercontainerd.store.images import name_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.definition.model import Resources
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress, PulledImage
+    from usercontainerd.engine.images import Progress
+    from usercontainerd.oci.image import ImageConfiguration
+    from usercontainerd.store.images import ImageRecord, ImageStore
 
 CRUN_PATHS = ("/usr/bin/crun", "/usr/local/bin/crun")
 INIT_PATHS = (
@@ -45,7 +56,7 @@ MAX_ENVIRONMENT_FILE = 1 << 20
 
 
 def prepare_container(
-    context: Context, name: str, *, progress: Progress | None = None, notify_socket: str | None = None
+    context: Context, name: str, *, progress: Progress = ignore_progress, notify_socket: str | None = None
 ) -> None:
     """Make the bundle of container ``name``, pulling its image if its policy says so.
 
@@ -53,17 +64,19 @@ def prepare_container(
     """
     loaded = read_definition(context, name)
     definition = loaded.definition
-    image = pull_image(context, definition.image, policy=definition.pull, progress=progress)
+    record = pull_image(context, definition.image, policy=definition.pull, progress=progress)
+    images = open_images(context)
+    image = images.configuration(record)
+    layers = tuple(reversed(images.layer_directories(record)))
     id_map = plan_user_namespace(context, definition)
-    inputs = [*loaded.watched, *image.watched, RESOLV_CONF, "/etc/subuid", "/etc/subgid"]
-    layers = tuple(reversed(image.layers))
     identity = _find_identity(context, definition, image, id_map, layers)
+    inputs = [*loaded.watched, *watch_image(images, record), RESOLV_CONF, "/etc/subuid", "/etc/subgid"]
     environment, environment_files = _read_environment_files(definition, dict(context.environment))
     seccomp, profile = load_seccomp(
         definition.security.seccomp,
         plan_bounding_set(definition.security.add_capabilities, definition.security.drop_capabilities),
     )
-    if not plan_arguments(definition, image.configuration):
+    if not plan_arguments(definition, image):
         raise InvalidArgument(
             "neither the image nor the definition says what to run", where=name, hint="set command"
         )
@@ -76,7 +89,7 @@ def prepare_container(
     )
     specification = build_specification(
         definition,
-        image.configuration,
+        image,
         identity=identity,
         files=files,
         file_environment=environment,
@@ -97,9 +110,21 @@ def prepare_container(
         else (),
         cgroup=plan_repeated_limits(definition.resources),
         volumes=plan_filled_volumes(definition.mounts, files),
-        stamps=stamp_inputs([*inputs, *environment_files, *((profile,) if profile else ())]),
+        stamps=(
+            *stamp_inputs([*inputs, *environment_files, *((profile,) if profile else ())]),
+            *((NEVER_CURRENT,) if definition.pull in (PullPolicy.ALWAYS, PullPolicy.NEWER) else ()),
+        ),
     )
     write_bundle(context, definition, layers, json.dumps(specification), plan)
+
+
+def watch_image(images: ImageStore, record: ImageRecord) -> list[str]:
+    """The files that change when one of the image's names is moved to another image, or the image goes."""
+    store = images.store
+    return [
+        f"{store.images}/{record.id.hex}.json",
+        *(f"{store.names}/{name_file(name.name)}" for name in record.names),
+    ]
 
 
 def stamp_inputs(paths: list[str]) -> tuple[tuple[str, str], ...]:
@@ -156,9 +181,13 @@ def _check_notify_socket(definition: Definition, address: str | None) -> str | N
 
 
 def _find_identity(
-    context: Context, definition: Definition, image: PulledImage, id_map: IdMap, layers: tuple[str, ...]
+    context: Context,
+    definition: Definition,
+    image: ImageConfiguration,
+    id_map: IdMap,
+    layers: tuple[str, ...],
 ) -> Identity:
-    wanted = definition.user if definition.user is not None else image.configuration.user
+    wanted = definition.user if definition.user is not None else image.user
     if definition.group is not None:
         wanted = f"{wanted.partition(':')[0]}:{definition.group}"
     passwd, group = read_accounts(context.programs.inspect_root, id_map, layers) if layers else ("", "")

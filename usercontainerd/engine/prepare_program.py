@@ -36,7 +36,8 @@ class UnitProgress:
 
     def __call__(self, phase: str, item: str, done: int, total: int) -> None:
         """Take one report: ``done`` of ``total`` bytes of ``item``; total 0 is unknown."""
-        self._items[item] = (done, total)
+        if phase == "download":
+            self._items[item] = (done, total)
         now = time.monotonic()
         if now - self._last < INTERVAL:
             return

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FORMAT = "usercontainerd-plan 1"
 ABSENT = "-"
+# A stamp that no path has: the bundle is prepared at every start (the image's pull policy wants to ask).
+NEVER_CURRENT = ("", "always")
 
 
 class LaunchPlan:
