@@ -31,10 +31,10 @@ class Diagnostic:
 
     def __str__(self) -> str:
         """``path:line: error: key: message (did you mean "x"?)``, as compilers do; on one line whatever it quotes."""
-        place = f"{self.path}:{self.line}" if self.line else self.path
+        place = f"{self.path}:{self.line}: " if self.line else f"{self.path}: " if self.path else ""
         key = f"{self.key}: " if self.key else ""
         suggestion = f' (did you mean "{self.suggestion}"?)' if self.suggestion else ""
-        return printable(f"{place}: {self.severity}: {key}{self.message}{suggestion}")
+        return printable(f"{place}{self.severity}: {key}{self.message}{suggestion}")
 
     @property
     def is_error(self) -> bool:

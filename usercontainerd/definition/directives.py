@@ -89,10 +89,9 @@ def _find_name(section: str, key: str, place: Place) -> str | None:
     known = SECTIONS[section]
     if key in known or key.startswith("X-"):
         return key
-    by_folded = {name.lower(): name for name in known}
     folded = key.replace("_", "")
-    if key.islower() and folded in by_folded:
-        return by_folded[folded]
+    if key.islower() and (name := _by_folded(section).get(folded)):
+        return name
     from usercontainerd.definition.suggestion import suggest
 
     likely = suggest(key, known)
@@ -106,6 +105,16 @@ def _find_name(section: str, key: str, place: Place) -> str | None:
         return key
     place.error("is no systemd directive", likely)
     return None
+
+
+_FOLDED: dict[str, dict[str, str]] = {}
+
+
+def _by_folded(section: str) -> dict[str, str]:
+    """Return the directives of ``section`` by their names in lower case."""
+    if section not in _FOLDED:
+        _FOLDED[section] = {name.lower(): name for name in SECTIONS[section]}
+    return _FOLDED[section]
 
 
 def _check_name(section: str, name: str, place: Place) -> bool:

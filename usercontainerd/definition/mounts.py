@@ -38,6 +38,7 @@ _IMPOSSIBLE = {
     "O": "an overlay over a directory is not possible",
     "copy": "a new volume is filled from the image anyhow",
 }
+MIN_SIZE = 4096
 _FORM = "write SOURCE:TARGET or SOURCE:TARGET:OPTIONS"
 
 
@@ -134,7 +135,7 @@ def _take_table(table: dict[str, object], place: Place) -> Mount | None:
     else:
         place.error("target is missing")
     flags = {name: take_boolean(table.get(name, False), place.at(name)) for name in ("read_only", "create")}
-    size = take_size(table["size"], place.at("size")) if "size" in table else 0
+    size = _take_size(table["size"], place.at("size")) if "size" in table else 0
     mode = _take_mode(table["mode"], place.at("mode")) if "mode" in table else 0
     listed = table.get("options", [])
     words = take_list(listed, place.at("options"), take_line)
@@ -202,6 +203,14 @@ def _check_keys_of_type(kind: MountType, table: dict[str, object], place: Place)
             place.at(name).error(f"is only for {owner}, not for {kind}")
             good = False
     return good
+
+
+def _take_size(value: object, place: Place) -> int | None:
+    size = take_size(value, place)
+    if size is not None and size < MIN_SIZE:
+        place.error(f"{size} bytes are less than a page; units are K, M, G")
+        return None
+    return size
 
 
 def _take_mode(value: object, place: Place) -> int | None:

@@ -28,11 +28,12 @@ class Reading:
 
     __slots__ = ("_lines", "_problems", "directory", "name", "owner", "specifiers", "surplus")
 
-    def __init__(self, name: str, directory: str, owner: Owner) -> None:
-        self.name = name
+    def __init__(self, name: str, directory: str, owner: Owner, *, literal: bool = False) -> None:
+        # A template is verified as the instance "1", which fits as a name, as a number and as part of a port.
+        self.name = f"{name}1" if name.endswith("@") else name
         self.directory = directory
         self.owner = owner
-        self.specifiers = build_specifiers(name, owner)
+        self.specifiers = None if literal else build_specifiers(self.name, owner)
         self.surplus = 0
         self._problems: list[tuple[int, SourceText, int | Path, Diagnostic]] = []
         self._lines: dict[int, dict[Path, int]] = {}
@@ -74,8 +75,8 @@ class Reading:
         return tuple(found)
 
     def _find_line(self, source: SourceText, where: int | Path) -> int:
-        if isinstance(where, int):
-            return where
+        if isinstance(where, int) or not source.path:
+            return where if isinstance(where, int) else 0
         from usercontainerd.definition.lines import find_line, index_lines
 
         lines = self._lines.get(id(source))
@@ -112,12 +113,17 @@ class Place:
 
     def expand(self, text: str) -> str:
         """Replace ``%`` specifiers; one that is none stays and is warned of."""
-        return expand(text, self.reading.specifiers, self._warn_of_specifier) if "%" in text else text
-
-    def _warn_of_specifier(self, specifier: str) -> None:
-        self.warn(
-            f'"{specifier}" is no specifier and is kept as it is; write "%{specifier}" for the character'
+        specifiers = self.reading.specifiers
+        return (
+            text if "%" not in text or specifiers is None else expand(text, specifiers, self._keep_specifier)
         )
+
+    def _keep_specifier(self, specifier: str) -> str:
+        if specifier in {"%i", "%I"}:
+            self.warn(f'"{specifier}" is empty, since this is no instance of a template')
+            return ""
+        self.warn(f'"{specifier}" is no specifier and is kept as it is; write "%%" for a "%" that is meant')
+        return specifier
 
 
 def render_key(path: Path) -> str:

@@ -165,6 +165,7 @@ ALIASES: dict[str, str] = {
 # Keys that people look for in vain, and why.
 EXPLANATIONS: dict[str, str] = {
     "name": "a container is named by its file",
+    "container": "the container's keys stand at the top, outside any table",
     "containername": "a container is named by its file",
     "privileged": "there is no privileged mode; [security] gives single capabilities",
     "detach": "the container always runs as a service",
@@ -174,6 +175,23 @@ EXPLANATIONS: dict[str, str] = {
     "healthcheck": "health checks are not possible yet",
     "secret": "secrets are not possible yet",
     "secrets": "secrets are not possible yet",
+    "device": "devices are not possible yet",
+    "devices": "devices are not possible yet",
+    "sysctl": "kernel parameters are not possible yet",
+    "sysctls": "kernel parameters are not possible yet",
+    "dns": "name servers are the host's",
+    "addhost": "entries of /etc/hosts are not possible yet",
+    "extrahosts": "entries of /etc/hosts are not possible yet",
+    "pod": "pods are not possible yet",
+    "build": "images are not built here",
+    "ulimit": "limits are directives of [service], such as LimitNOFILE",
+    "ulimits": "limits are directives of [service], such as LimitNOFILE",
+    "shmsize": 'a mount sets it: { type = "tmpfs", target = "/dev/shm", size = "64M" }',
+    "logdriver": "the log is the unit's, in the journal",
+    "logging": "the log is the unit's, in the journal",
+    "dependson": 'an order is set by [unit]: Requires and After = "container@NAME.service"',
+    "expose": "ports that are not published need no key",
+    "podmanargs": "there is no Podman below",
 }
 
 
@@ -193,5 +211,13 @@ def find_key(word: str) -> tuple[str | None, str | None]:
     if squashed in ALIASES:
         return ALIASES[squashed], None
     leaves = {name.rpartition(".")[2]: name for name in iterate_names()}
-    leaf = suggest(word, leaves)
+    leaf = next((each for each in leaves if squash(each) == squashed), None)
+    if leaf is None:
+        from usercontainerd.definition.directive_names import SECTIONS
+
+        for section, names in SECTIONS.items():
+            for name in names:
+                if name.lower() == squashed:
+                    return f"{section}.{name}", None
+        leaf = suggest(word, leaves)
     return (leaves[leaf] if leaf else None), None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".toml"
 _DROP_IN_SUFFIX = ".toml.d"
+_BAD_NAME = (
+    "the file must be NAME.toml, and NAME letters, digits, '_', '.' and '-', with @INSTANCE for an instance"
+)
 
 
 class Found:
@@ -107,6 +110,18 @@ def find_definition(
     return Found(name, path, _find_drop_ins(places, problems), used)
 
 
+def describe_file(path: str, problems: list[Diagnostic] | None = None) -> Found | None:
+    """Return the definition in the file at ``path``, with the drop-ins beside it; None if its name is impossible."""
+    problems = [] if problems is None else problems
+    name = os.path.basename(path).removesuffix(_SUFFIX)
+    if not path.endswith(_SUFFIX) or not (is_container_name(name) or is_template_name(name)):
+        problems.append(Diagnostic(path, 0, "", Severity.ERROR, _BAD_NAME))
+        return None
+    directory = os.path.dirname(path) or "."
+    places = [f"{directory}/{each}{_DROP_IN_SUFFIX}" for each in (name, _template_of(name)) if each]
+    return Found(name, path, _find_drop_ins(places, problems))
+
+
 def _template_of(name: str) -> str | None:
     prefix, instance = split_instance(name)
     return f"{prefix}@" if instance else None
@@ -117,8 +132,7 @@ def _note_file(entry: os.DirEntry[str], files: dict[str, str | None], problems: 
     if name in files:
         return
     if not (is_container_name(name) or is_template_name(name)):
-        message = "the file's name is no container's: letters, digits, '_', '.' and '-' are possible"
-        problems.append(Diagnostic(entry.path, 0, "", Severity.ERROR, message))
+        problems.append(Diagnostic(entry.path, 0, "", Severity.ERROR, _BAD_NAME))
         return
     try:
         files[name] = None if _is_mask(entry.stat()) else entry.path

@@ -27,12 +27,10 @@ class Owner:
 
 
 def build_specifiers(name: str, owner: Owner) -> dict[str, str]:
-    """Return what each letter stands for in the definition of container ``name``."""
+    """Return what each letter stands for in the definition of container ``name``; no instance, no ``i`` and ``I``."""
     prefix, instance = split_instance(name)
-    return {
-        "%": "%",
-        "i": instance or "",
-        "I": (instance or "").replace("-", "/"),
+    own = {} if instance is None else {"i": instance, "I": instance.replace("-", "/")}
+    return own | {
         "j": prefix.rpartition("-")[2],
         "n": f"container@{name}.service",
         "N": name,
@@ -44,23 +42,20 @@ def build_specifiers(name: str, owner: Owner) -> dict[str, str]:
     }
 
 
-def expand(text: str, specifiers: dict[str, str], unknown: Callable[[str], object]) -> str:
-    """Replace specifiers; ``unknown`` is told of each ``%`` and letter that is none, which stay as they are."""
+def expand(text: str, specifiers: dict[str, str], unknown: Callable[[str], str], percent: str = "%") -> str:
+    """Replace specifiers, ``%%`` by ``percent``, and what is none by what ``unknown`` says for it."""
     first, *parts = text.split("%")
     expanded = [first]
     index = 0
     while index < len(parts):
         part = parts[index]
         if part == "" and index + 1 < len(parts):  # "%%": what follows the second one is plain text
-            expanded.append("%" + parts[index + 1])
+            expanded.append(percent + parts[index + 1])
             index += 2
             continue
-        value = specifiers.get(part[:1]) if part else None
-        if value is None:
-            unknown("%" + part[:1])
-            expanded.append("%" + part)
-        else:
-            expanded.append(value + part[1:])
+        letter = part[:1]
+        value = specifiers.get(letter)
+        expanded.append((unknown(f"%{letter}") if value is None else value) + part[1:])
         index += 1
     return "".join(expanded)
 
@@ -71,19 +66,7 @@ def expand_instance(text: str, name: str) -> str:
     if instance is None or "%" not in text:
         return text
     values = {"i": instance, "I": instance.replace("-", "/")}
-    first, *parts = text.split("%")
-    expanded = [first]
-    index = 0
-    while index < len(parts):
-        part = parts[index]
-        if part == "" and index + 1 < len(parts):
-            expanded.append("%%" + parts[index + 1])
-            index += 2
-            continue
-        value = values.get(part[:1]) if part else None
-        expanded.append("%" + part if value is None else value + part[1:])
-        index += 1
-    return "".join(expanded)
+    return expand(text, values, lambda specifier: specifier, percent="%%")
 
 
 def escape(text: str) -> str:

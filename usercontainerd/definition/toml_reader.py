@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.definition.specifiers import Owner
 
-__all__ = ["MAX_SIZE", "SourceText", "parse_definition"]
+__all__ = ["MAX_SIZE", "SourceText", "parse_definition", "parse_table"]
 
 MAX_SIZE = 1024 * 1024  # characters or bytes of one file
 MAX_DOTS = 1000  # tomllib needs the square of a key's parts in time and memory
@@ -44,22 +44,38 @@ def parse_definition(
     if not sources:
         return None, (Diagnostic(name, 0, "", Severity.ERROR, "no file to read"),)
     reading = Reading(name, os.path.dirname(sources[0].path), owner)
+    return _read_tables(name, [(source, _parse_toml(source, reading)) for source in sources], reading)
+
+
+def parse_table(
+    name: str, table: dict[str, Any], owner: Owner, directory: str
+) -> tuple[Definition | None, tuple[Diagnostic, ...]]:
+    """Return what ``table`` means, which has the keys and types of a TOML file but comes from elsewhere.
+
+    For a command line, whose ``-p`` and ``-v`` are entries of ``ports`` and ``mounts``: one set of rules serves
+    both. Text is taken as it is (no ``%`` specifiers), relative paths start at ``directory``, and the diagnostics
+    have neither file nor line.
+    """
+    reading = Reading(name, directory, owner, literal=True)
+    return _read_tables(name, [(SourceText("", ""), table)], reading)
+
+
+def _read_tables(
+    name: str, tables: list[tuple[SourceText, dict[str, Any] | None]], reading: Reading
+) -> tuple[Definition | None, tuple[Diagnostic, ...]]:
+    sources = [source for source, _ in tables]
     layers = Layers()
-    is_whole = True
-    for source in sources:
-        table = _parse_toml(source, reading)
-        if table is None:
-            is_whole = False
-        else:
+    for source, table in tables:
+        if table is not None:
             _take_table(table, Place(reading, source, ()), layers)
-    if is_whole and "image" not in layers.places:
-        place = Place(reading, sources[0], ())
-        place.at("image").error('is missing, as in image = "docker.io/library/nginx:1.27"')
+    if "image" not in layers.places and all(table is not None for _, table in tables):
+        place = Place(reading, sources[0], ("image",))
+        place.error('is missing, as in image = "docker.io/library/nginx:1.27"')
     check_layers(layers)
     diagnostics = reading.diagnostics(sources)
     if has_errors(diagnostics):
         return None, diagnostics
-    return layers.build(name, tuple(source.path for source in sources)), diagnostics
+    return layers.build(name, tuple(source.path for source in sources if source.path)), diagnostics
 
 
 def _parse_toml(source: SourceText, reading: Reading) -> dict[str, Any] | None:

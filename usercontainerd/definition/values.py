@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 MAX_ID = 2**32 - 2  # (uid_t) -1 is no ID
 MAX_HOSTNAME = 64  # the kernel's HOST_NAME_MAX
+MAX_COMMAND = 32 * 1024  # characters that shlex splits in a moment
+MAX_ARGUMENT = 127 * 1024  # execve(2): 128 KiB for one string; the rest is for a variable's name
 MAX_LABEL_PARTS = 64
 MAX_PATH = 4095  # PATH_MAX without its NUL
 MIN_MEMORY = 1024 * 1024  # less than any process needs: a unit was forgotten
@@ -120,20 +122,37 @@ def take_choice(kind: str) -> Callable[[object, Place], str | None]:
 
 def take_argv(value: object, place: Place) -> tuple[str, ...] | None:
     """A list of words, or a text that is split as a shell would split it."""
-    if isinstance(value, str):
-        if "\0" in value:
-            place.error("must not contain a NUL character")
-            return None
-        import shlex
+    if not isinstance(value, str):
+        return take_list(value, place, take_argument, "a string or an array of strings")
+    if len(value) > MAX_COMMAND:
+        place.error("is too long to be split; give a list of words instead")
+        return None
+    words = _split(value, place)
+    arguments = [take_argument(word, place) for word in words or ()]
+    return (
+        None if words is None or None in arguments else tuple(each for each in arguments if each is not None)
+    )
 
-        try:
-            return tuple(place.expand(word) for word in shlex.split(value))
-        except ValueError as error:
-            place.error(
-                f"cannot be split as a shell would: {str(error).lower()}; give a list of words instead"
-            )
-            return None
-    return take_list(value, place, take_text, "a string or an array of strings")
+
+def _split(text: str, place: Place) -> list[str] | None:
+    if text.isascii() and text.isprintable() and not any(c in text for c in "'\"\\"):
+        return text.split()
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        place.error(f"cannot be split as a shell would: {str(error).lower()}; give a list of words instead")
+        return None
+
+
+def take_argument(value: object, place: Place, wanted: str = "a string") -> str | None:
+    """One word of a command line, or a variable's value."""
+    text = take_text(value, place, wanted)
+    if text is not None and len(text.encode(errors="replace")) > MAX_ARGUMENT:
+        place.error("is longer than the kernel takes (128 KiB)")
+        return None
+    return text
 
 
 def take_list(
@@ -446,7 +465,7 @@ def _take_pairs(
             text = str(each)
         else:
             wanted = "a string, an integer or a boolean"
-            text = take_text(each, where, f"{wanted} (quote it)" if isinstance(each, float) else wanted)
+            text = take_argument(each, where, f"{wanted} (quote it)" if isinstance(each, float) else wanted)
         good = good and fault is None and text is not None
         pairs[name] = text or ""
     return pairs if good else None
