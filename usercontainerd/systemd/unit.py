@@ -23,7 +23,7 @@ Choices that are not plain from the text of a unit:
 
 from __future__ import annotations
 
-from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, printable
+from usercontainerd.base.errors import InvalidArgument, InvalidDefinition
 from usercontainerd.base.unitfile import (
     UnitFile,
     is_unit_name,
@@ -36,30 +36,14 @@ from usercontainerd.base.unitfile import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Protocol
 
+    from usercontainerd.base.programs import Programs
     from usercontainerd.definition.model import Definition, Directives, Resources
-
-    class UnitPrograms(Protocol):
-        """Absolute paths of the programs that a unit runs."""
-
-        launch: str
-        cleanup: str
-        renew_unit: str
-
 
 SLICE = "container.slice"
 SUBGROUP = "container"
 DOCUMENTATION = "man:container-definition(5)"
 
-# What makes a unit a container's: other values would leave a unit that cannot work.
-RESERVED = {
-    "service": frozenset(
-        ("Type", "ExecStart", "NotifyAccess", "Delegate", "DelegateSubgroup", "RemainAfterExit", "PIDFile")
-    ),
-    "unit": frozenset(("SourcePath",)),
-    "install": frozenset(),
-}
 # Of the directives written here, those that systemd collects rather than replaces.
 LISTS = frozenset(("Documentation", "RequiresMountsFor", "ExecStopPost", "SuccessExitStatus", "Environment"))
 DEPENDENCY_DIRECTORIES = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
@@ -77,9 +61,7 @@ _CLEAN_SIGNALS = frozenset(("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"))
 _UNITS_OF_SIZE = ((1024**4, "T"), (1024**3, "G"), (1024**2, "M"), (1024, "K"))
 
 
-def build_unit(
-    definition: Definition, programs: UnitPrograms, *, image_stop_signal: str | None = None
-) -> str:
+def build_unit(definition: Definition, programs: Programs, *, image_stop_signal: str | None = None) -> str:
     """Return the whole text of ``container@NAME.service``.
 
     ``image_stop_signal`` is the image's ``StopSignal``, for a container made at run time, whose image is at
@@ -97,7 +79,7 @@ def build_unit(
     return unit.render()
 
 
-def build_failed_unit(name: str, diagnostics: str, path: str, programs: UnitPrograms) -> str:
+def build_failed_unit(name: str, diagnostics: str, path: str, programs: Programs) -> str:
     """Return the text of a unit for a definition with errors: starting it fails and says why.
 
     ``diagnostics`` is one problem a line. They are in the unit for ``systemctl cat`` and its first one in the
@@ -147,13 +129,6 @@ def check_install(directives: Directives) -> Directives:
     return tuple(checked)
 
 
-def find_reserved_problem(section: str, key: str) -> str | None:
-    """Say why ``key`` of ``section`` (``unit``, ``service``) is not the user's to set, or None."""
-    if key in RESERVED.get(section, ()):
-        return "usercontainerd sets this one itself"
-    return None
-
-
 def _render_header(name: str, sources: tuple[str, ...]) -> Iterator[str]:
     if not sources:
         yield f"container@{name}.service: written by usercontainerd; do not edit."
@@ -189,9 +164,7 @@ def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
                 continue  # a path with both kinds of quotes: only, nothing waits for its mount
 
 
-def _plan_service(
-    definition: Definition, programs: UnitPrograms, stop_signal: str
-) -> Iterator[tuple[str, str]]:
+def _plan_service(definition: Definition, programs: Programs, stop_signal: str) -> Iterator[tuple[str, str]]:
     name = definition.name
     yield "Type", "notify"
     yield "NotifyAccess", "all"
@@ -244,10 +217,6 @@ def _plan_resources(resources: Resources) -> Iterator[tuple[str, str]]:
 
 
 def _add_section(unit: UnitFile, section: str, ours: tuple[tuple[str, str], ...], theirs: Directives) -> None:
-    for key, _ in theirs:
-        problem = find_reserved_problem(section.lower(), key)
-        if problem is not None:
-            raise InvalidDefinition(problem, where=f"[{section.lower()}] {printable(key)}")
     replaced = {key for key, _ in theirs if key not in LISTS}
     unit.add_all(section, (pair for pair in ours if pair[0] not in replaced))
     try:

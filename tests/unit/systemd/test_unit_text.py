@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from usercontainerd.base.errors import InvalidDefinition
+from usercontainerd.base.programs import Programs
 from usercontainerd.definition.model import Definition, Mount, MountType, Resources, Restart
 from usercontainerd.systemd.unit import (
     build_failed_unit,
@@ -15,20 +16,14 @@ from usercontainerd.systemd.unit import (
     render_size,
 )
 
-
-class Programs:
-    launch = "/usr/libexec/usercontainerd/launch"
-    cleanup = "/usr/libexec/usercontainerd/cleanup"
-    renew_unit = "/usr/libexec/usercontainerd/renew-unit"
-
-
+PROGRAMS = Programs("/usr/libexec/usercontainerd")
 PLAIN = Definition(
     name="app", image="nginx", sources=("/home/alice/.config/usercontainerd/containers/app.toml",)
 )
 
 
 def build(**changes: object) -> str:
-    return build_unit(replace(PLAIN, **changes), Programs)  # type: ignore[arg-type]
+    return build_unit(replace(PLAIN, **changes), PROGRAMS)  # type: ignore[arg-type]
 
 
 def read_section(text: str, section: str) -> list[str]:
@@ -96,7 +91,7 @@ def test_no_word_on_swap_means_as_much_as_memory() -> None:
 def test_stop_signal(signal: str, lines: list[str]) -> None:
     text = build(stop_signal=signal)
     assert [line for line in text.splitlines() if line.startswith(("KillSignal", "Success"))] == lines
-    assert build_unit(PLAIN, Programs, image_stop_signal=signal) == text
+    assert build_unit(PLAIN, PROGRAMS, image_stop_signal=signal) == text
 
 
 def test_no_patience() -> None:
@@ -136,8 +131,6 @@ def test_the_user_has_the_last_word() -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value", "words"),
     [
-        ("service", "ExecStart", "/bin/true", "sets this one itself"),
-        ("service", "Delegate", "no", "sets this one itself"),
         ("service", "Nice", "1\nExecStartPre=/bin/evil", "one line"),
         ("service", "Ni ce", "1", "name of a systemd directive"),
         ("unit", "After", "a.service\\", "backslash"),
@@ -172,7 +165,7 @@ def test_a_source_that_no_unit_can_name() -> None:
 
 def test_failed_unit() -> None:
     text = build_failed_unit(
-        "app", "/a.toml:3: error: memory: no size\n\n/a.toml:9: error: x\n", "/a.toml", Programs
+        "app", "/a.toml:3: error: memory: no size\n\n/a.toml:9: error: x\n", "/a.toml", PROGRAMS
     )
     assert "#   /a.toml:3: error: memory: no size\n#   /a.toml:9: error: x\n" in text
     assert "Description=Container app, broken definition: /a.toml:3: error: memory: no size\n" in text
