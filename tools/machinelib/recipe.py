@@ -39,7 +39,36 @@ _MASKED_USER_UNITS = _list_words("""
     keyboxd.socket
 """)
 
+# An uplink with addresses and routes, as every real machine has (pasta copies them), that ends at once: its other
+# end answers nobody. Addresses are those that documentation may use.
+_NETWORK = """\
+link add uplink0 type veth peer name uplink0-end
+link set uplink0 up
+link set uplink0-end up
+addr add 192.0.2.10/24 dev uplink0
+addr add 2001:db8::10/64 dev uplink0 nodad
+route add default via 192.0.2.1 dev uplink0
+route add default via 2001:db8::1 dev uplink0
+"""
+
+_NETWORK_UNIT = """\
+[Unit]
+Description=The machine's uplink, which leads nowhere
+DefaultDependencies=no
+Before=network.target systemd-user-sessions.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=-/usr/bin/ip -batch /etc/machine-network
+
+[Install]
+WantedBy=multi-user.target
+"""
+
 _FILES = {
+    "/etc/machine-network": _NETWORK,
+    "/etc/systemd/system/machine-network.service": _NETWORK_UNIT,
     "/etc/hostname": "machine\n",
     "/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 machine\n::1 localhost ip6-localhost\n",
     # Nothing listens there: a look-up fails at once instead of waiting.
@@ -69,6 +98,7 @@ _COMMANDS = (
     "systemctl mask " + " ".join(_MASKED_UNITS),
     "systemctl --global mask " + " ".join(_MASKED_USER_UNITS),
     "systemctl set-default multi-user.target",
+    "systemctl enable machine-network.service",
     # Else systemd takes the first boot for one, and sets everything up again.
     "rm -f /etc/machine-id && systemd-machine-id-setup",
     "rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/log/bootstrap.log",

@@ -14,7 +14,7 @@ from machinelib.recipe import Recipe, hash_recipe
 KIND = "rootfs"
 
 # mmdebstrap's own narration, of which these steps take seconds.
-_PROGRESS = re.compile(r"^I: (running apt|downloading|extracting|installing|success|cleaning) ?(.*)")
+_PROGRESS = re.compile(r"^I: (running apt|downloading|extracting|installing|success|cleaning)(.*)")
 
 
 def obtain_rootfs(recipe: Recipe | None = None) -> Artifact:
@@ -42,12 +42,12 @@ def _plan_command(tree: Path, recipe: Recipe) -> list[str]:
         f"--include={','.join(recipe.packages)}",
     ]
     # Hooks run with the new root's path as $1.
-    command += [f'--customize-hook=chroot "$1" sh -c {_quote_shell(line)}' for line in recipe.commands]
     for path, text in recipe.files.items():
         command.append(
             f'--customize-hook=rm -f "$1"{path}; mkdir -p "$(dirname "$1"{path})";'
             f' printf %s {_quote_shell(text)} > "$1"{path}'
         )
+    command += [f'--customize-hook=chroot "$1" sh -c {_quote_shell(line)}' for line in recipe.commands]
     mirror = os.environ.get("MACHINE_MIRROR")
     return [*command, recipe.suite, str(tree), *([mirror] if mirror else [])]
 
@@ -72,7 +72,7 @@ def _run_narrated(command: list[str]) -> None:
         for line in process.stdout:
             log.append(line)
             if match := _PROGRESS.match(line):
-                say("  " + " ".join(match.groups()).strip())
+                say("  " + "".join(match.groups()))
     if process.returncode != 0:
         tail = "".join(log[-30:])
         raise MachineError(f"mmdebstrap failed (status {process.returncode}):\n{tail}")
