@@ -1,0 +1,43 @@
+"""One call of one verb: what it was told, and where the caller's things lie."""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.base.paths import Paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.cli.options import Options
+    from usercontainerd.engine.context import Context
+    from usercontainerd.systemd.manager import Manager
+
+
+class Call:
+    """``verb`` is the name as it was typed; ``environment`` the process's own."""
+
+    __slots__ = ("environment", "options", "paths", "verb")
+
+    def __init__(self, verb: str, options: Options, environment: dict[str, str]) -> None:
+        self.verb = verb
+        self.options = options
+        self.environment = environment
+        self.paths = Paths.from_environment(environment, os.getuid())
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments."""
+        return self.options.words
+
+    def connect(self) -> Manager:
+        """Connect to systemd's user manager."""
+        from usercontainerd.systemd.manager import Manager
+
+        return Manager.connect(self.paths.runtime_root, self.environment.get("DBUS_SESSION_BUS_ADDRESS"))
+
+    def context(self) -> Context:
+        """Build what the larger use cases need; the fast ones do with ``paths``."""
+        from usercontainerd.base.programs import find_programs
+        from usercontainerd.engine.context import build_context
+
+        return build_context(self.environment, find_programs(), os.getuid(), os.getgid())

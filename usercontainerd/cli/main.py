@@ -1,0 +1,144 @@
+"""``usercontainer VERB …``: finds the verb's module, imports only that, and turns errors into text and a status."""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.base.errors import InvalidArgument, UsercontainerError
+from usercontainerd.cli.output import write_error, write_output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from usercontainerd.cli.call import Call
+    from usercontainerd.cli.options import Verb
+
+PACKAGE = "usercontainerd.cli"
+# Each verb, the module of this package that has it, and one line for the overview.
+VERBS = {
+    "create": ("create", "Make a container from an image, without starting it"),
+    "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
+    "exec": ("execute", "Run a command in a running container"),
+    "images": ("images", "List images"),
+    "inspect": ("inspect", "Show everything about containers or images, as JSON"),
+    "logs": ("logs", "Show what a container wrote"),
+    "ps": ("ps", "List containers"),
+    "pull": ("pull", "Get an image from a registry"),
+    "restart": ("lifecycle", "Stop and start containers"),
+    "rm": ("lifecycle", "Remove containers"),
+    "start": ("lifecycle", "Start containers"),
+    "stop": ("lifecycle", "Stop containers"),
+    "verify": ("verify", "Report what is wrong with container definitions"),
+    "version": ("version", "Show the version"),
+}
+# docker's two-word spellings.
+GROUPS = {
+    "container": {
+        **{verb: verb for verb in ("create", "exec", "inspect", "logs", "restart", "rm", "start", "stop")},
+        "list": "ps",
+        "ls": "ps",
+        "ps": "ps",
+    },
+    "image": {"inspect": "inspect", "list": "images", "ls": "images", "pull": "pull"},
+}
+USAGE_STATUS = 125
+BROKEN_PIPE_STATUS = 141  # 128 + SIGPIPE, as a shell sees a program that it killed
+INTERRUPTED_STATUS = 130
+
+
+def main(arguments: list[str], environment: dict[str, str]) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        return dispatch(arguments, environment)
+    except UsercontainerError as error:
+        write_error(f"Error: {error}\n")
+        return error.exit_status
+    except BrokenPipeError:
+        return BROKEN_PIPE_STATUS
+    except KeyboardInterrupt:
+        return INTERRUPTED_STATUS
+
+
+def dispatch(arguments: list[str], environment: dict[str, str]) -> int:
+    """Find the verb and hand it the rest. Raises ``UsercontainerError``."""
+    if not arguments or arguments[0] in ("help", "--help", "-h"):
+        return show_help(arguments[1:])
+    word, *rest = arguments
+    if word in ("--version", "-v"):
+        word = "version"
+    if word in GROUPS:
+        word, rest = find_group_verb(word, rest)
+    if word not in VERBS:
+        raise explain_unknown_verb(word)
+    return run_verb(word, rest, environment)
+
+
+def find_group_verb(group: str, rest: list[str]) -> tuple[str, list[str]]:
+    """Read ``container ls`` and its like."""
+    verbs = GROUPS[group]
+    if not rest or rest[0] not in verbs:
+        raise InvalidArgument(
+            f"which verb of `usercontainer {group}`?", hint=f"possible are {', '.join(sorted(verbs))}"
+        )
+    return verbs[rest[0]], rest[1:]
+
+
+def load_verb(name: str) -> tuple[Verb, Callable[[Call], int]]:
+    """Import a verb's module; return its grammar and its function."""
+    # __import__, since importlib is not loaded yet.
+    module = __import__(f"{PACKAGE}.{VERBS[name][0]}", fromlist=("VERBS",))
+    verb: Verb = module.VERBS[name][0]
+    run: Callable[[Call], int] = module.VERBS[name][1]
+    return verb, run
+
+
+def run_verb(name: str, words: list[str], environment: dict[str, str]) -> int:
+    """Parse the words behind the verb and run it."""
+    from usercontainerd.cli.call import Call
+    from usercontainerd.cli.options import parse_options, render_help
+
+    verb, run = load_verb(name)
+    options = parse_options(verb, words)
+    if options.help:
+        write_output(render_help(verb))
+        return 0
+    return run(Call(name, options, environment))
+
+
+def show_help(words: list[str]) -> int:
+    """``help``, ``help VERB``."""
+    from usercontainerd.cli.options import render_help
+
+    if words:
+        if words[0] not in VERBS:
+            raise explain_unknown_verb(words[0])
+        write_output(render_help(load_verb(words[0])[0]))
+        return 0
+    lines = [f"  {name:<10} {summary}" for name, (_, summary) in sorted(VERBS.items())]
+    write_output(
+        "Usage: usercontainer VERB [OPTIONS] [ARGUMENTS]\n\n"
+        "Containers as services of your own systemd.\n\n"
+        "Verbs:\n" + "\n".join(lines) + "\n\n"
+        "`usercontainer VERB --help` and usercontainer(1) tell more. A container is the unit container@NAME.service:\n"
+        "`systemctl --user` starts, stops and shows it too, and container-definition(5) says how to define one.\n"
+    )
+    return 0
+
+
+def explain_unknown_verb(word: str) -> InvalidArgument:
+    """The error for a verb that there is not."""
+    from usercontainerd.definition.suggestion import suggest
+
+    likely = suggest(word, VERBS)
+    hint = f"did you mean {likely}?" if likely else "`usercontainer help` lists all"
+    return InvalidArgument(f'there is no verb "{word}"', hint=hint)
+
+
+def run_program() -> None:
+    """The body of the ``usercontainer`` program; does not return."""
+    import sys
+
+    status = main(sys.argv[1:], dict(os.environ))
+    # No clean-up of the interpreter: it costs 3 ms, and nothing here needs it.
+    os._exit(status)
