@@ -32,7 +32,9 @@ class UsercontainerError(Exception):
 
 def printable(text: str) -> str:
     """Return ``text`` with control characters escaped: untrusted text must not steer a terminal or forge lines."""
-    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(
+        c if c.isprintable() or c == " " else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 class InvalidArgument(UsercontainerError):

@@ -40,8 +40,8 @@ def test_locks_exclude_and_share(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     with FileLock(path), pytest.raises(Busy), FileLock(path, wait=False):
         pass
-    with FileLock(path, exclusive=False), FileLock(path, exclusive=False, wait=False):
-        with pytest.raises(Busy), FileLock(path, wait=False):
-            pass
+    reader, another = FileLock(path, exclusive=False), FileLock(path, exclusive=False, wait=False)
+    with reader, another, pytest.raises(Busy), FileLock(path, wait=False):
+        pass
     with FileLock(path, wait=False):
         pass

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.runtime.identity import MAX_ID, Identity, resolve_identity
 
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:44::/srv:/bin/sh\n1234:x:7:7::/seven:\nbad:x:y:0::/:\nrel:x:9:9::home:\n"
+PASSWD = """\
+root:x:0:0:root:/root:/bin/sh
+web:x:33:44::/srv:/bin/sh
+1234:x:7:7::/seven:
+bad:x:y:0::/:
+rel:x:9:9::home:
+"""
 GROUP = "root:x:0:\nweb:x:44:\naudio:x:29:web,root\ntty:x:5:web\n"
 
 
