@@ -95,7 +95,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class Resources:
-    """Limits, all of the unit's own cgroup. Sizes in bytes, ``cpus`` in processors, weights 1 to 10000."""
+    """Limits, all of the unit's own cgroup. Sizes in bytes, ``cpus`` in processors, weights 1 to 10000.
+
+    ``swap`` and ``pids`` of -1 mean no limit, None what systemd or docker have by default.
+    """
 
     memory: int | None = None
     memory_high: int | None = None
@@ -149,7 +152,7 @@ class Definition:
     init: bool = False
     terminal: bool = False
     stop_signal: str | None = None  # "SIGTERM"; None: the image's
-    stop_timeout: float = 10.0  # seconds
+    stop_timeout: float = 10.0  # seconds, may be infinite
     restart: Restart = Restart.NO
     notify: Notify = Notify.STARTED
     writable_layer: WritableLayer = WritableLayer.FRESH

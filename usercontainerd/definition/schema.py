@@ -61,7 +61,7 @@ KEYS: dict[str, Key] = {
         "memory", "no limit", "Memory above which the container is slowed", "MemoryHigh="
     ),
     "resources.swap": Key(
-        "size", "no limit", "Swap that the container may use, not counting memory", "MemorySwapMax="
+        "swap", "as much as memory", "Swap beside the memory", "--memory-swap, MemorySwapMax="
     ),
     "resources.cpus": Key("cpus", "no limit", "Processors' worth of time", "--cpus"),
     "resources.cpu_weight": Key("weight", "100", "Share of processor time under contention", "CPUWeight="),

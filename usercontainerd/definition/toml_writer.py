@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import toml
 
 from usercontainerd.base.sizes import render_size
 from usercontainerd.definition.model import Definition, MountType
 from usercontainerd.definition.specifiers import escape
+from usercontainerd.definition.values import INFINITY, UNLIMITED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,8 +102,8 @@ def _escape(value: Any) -> Any:
         return escape(str(value))
     if isinstance(value, tuple):
         return [escape(each) for each in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        return INFINITY if value == inf else int(value) if value.is_integer() else value
     return value
 
 
@@ -135,11 +138,11 @@ def _build_resources(resources: Resources) -> dict[str, Any]:
     for key in ("memory", "memory_high", "swap"):
         size = getattr(resources, key)
         if size is not None:
-            table[key] = render_size(size)
+            table[key] = INFINITY if size == UNLIMITED else render_size(size)
     for key in ("cpus", "cpu_weight", "pids", "io_weight"):
         value = getattr(resources, key)
         if value is not None:
-            table[key] = value
+            table[key] = INFINITY if value == UNLIMITED else value
     return table
 
 

@@ -32,6 +32,8 @@ MIN_MEMORY = 1024 * 1024  # less than any process needs: a unit was forgotten
 MAX_PIDS = 4194304  # the kernel's PID_MAX_LIMIT
 MIN_CPUS = 0.01  # CPUQuota=1%
 MAX_CPUS = 8192  # the kernel's largest NR_CPUS
+INFINITY = "infinity"  # systemd's word for no limit
+UNLIMITED = -1
 MAX_INTEGER = 2**63 - 1  # TOML's; tomllib takes larger ones
 _TYPES = {
     str: "a string",
@@ -276,8 +278,8 @@ def take_weight(value: object, place: Place) -> int | None:
 
 
 def take_pids(value: object, place: Place) -> int | None:
-    """A number of tasks."""
-    return take_integer(value, place, 1, MAX_PIDS)
+    """A number of tasks; -1 stands for no limit."""
+    return UNLIMITED if value == INFINITY else take_integer(value, place, 1, MAX_PIDS, ', nor "infinity"')
 
 
 def take_cpus(value: object, place: Place) -> float | None:
@@ -307,6 +309,11 @@ def take_size(value: object, place: Place) -> int | None:
         return None
 
 
+def take_swap(value: object, place: Place) -> int | None:
+    """A size; -1 stands for no limit."""
+    return UNLIMITED if value == INFINITY else take_size(value, place)
+
+
 def take_memory(value: object, place: Place) -> int | None:
     """A size that a process can live in."""
     size = take_size(value, place)
@@ -316,8 +323,10 @@ def take_memory(value: object, place: Place) -> int | None:
     return None
 
 
-def take_duration(value: object, place: Place) -> float | None:
-    """Seconds: a number, or a text of systemd.time(7)."""
+def take_timeout(value: object, place: Place) -> float | None:
+    """Seconds: a number, or a text of systemd.time(7), of which ``infinity`` is one."""
+    if value == INFINITY:
+        return math.inf
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         report_type('a duration such as 10 or "1min 30s"', value, place)
         return None
