@@ -62,7 +62,8 @@ def obtain_artifact(kind: str, digest: str, build: Callable[[Path], None]) -> Ar
     try:
         if not final.exists():
             _build_locked(fd, final, build)
-        os.utime(final)
+        with suppress(PermissionError):  # built by root, used by another
+            os.utime(final)
         return Artifact(final, fd)
     except BaseException:
         os.close(fd)

@@ -126,8 +126,7 @@ def act_run(options: argparse.Namespace) -> int:
     machines.sweep_machines()
     order = Order(tuple(options.command), options.user, options.timeout)
     if options.name is not None:
-        record = machines.find_machine(options.name)
-        return _run_in(record, order, options.tty)
+        return _run_in(_find_native(options.name), order, options.tty)
     name = f"run-{os.getpid()}"
     if _choose_lane(options) == "kernel":
         return run_kernel_order(name, _plan_kernel(options), order)
@@ -144,6 +143,15 @@ def _run_in(record: machines.Record, order: Order, tty: bool) -> int:
     os.close(theirs)
     relay_terminal(ours)
     return session.wait()
+
+
+def _find_native(name: str) -> machines.Record:
+    record = machines.find_machine(name)
+    if record.lane != "native":
+        raise MachineError(
+            f"machine '{name}' is of the kernel lane, which runs its one command and nothing else"
+        )
+    return record
 
 
 def _choose_lane(options: argparse.Namespace) -> str:
@@ -230,9 +238,8 @@ def _keep_in_background(options: argparse.Namespace, writer: int) -> None:
 
 def act_shell(options: argparse.Namespace) -> int:
     """An interactive session in a running machine."""
-    record = machines.find_machine(options.name)
     order = Order(tuple(options.command), options.user)
-    return _run_in(record, order, sys.stdin.isatty())
+    return _run_in(_find_native(options.name), order, sys.stdin.isatty())
 
 
 def act_stop(options: argparse.Namespace) -> int:
@@ -247,7 +254,7 @@ def act_list(_options: argparse.Namespace) -> int:
     """Show the running machines."""
     for record in machines.list_machines():
         state = "running" if record.ready else "booting"
-        print(f"{record.name:<16} {state:<8} init {record.init:<8} cgroup {record.cgroup}")
+        print(f"{record.name:<16} {record.lane:<8} {state:<8} init {record.init:<8} {record.cgroup}")
     return 0
 
 

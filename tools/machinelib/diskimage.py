@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def hash_image(system_name: str) -> str:
 
 
 def _build(stage: Path, system: Artifact) -> None:
+    if os.geteuid() != 0:
+        raise MachineError("making the disk image needs root (once; running it does not)")
     require_programs("mke2fs")
     say("making a disk image of the root file system")
     image = stage / "base.img"

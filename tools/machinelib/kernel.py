@@ -102,7 +102,7 @@ class KernelPlan:
 
 def run_kernel_order(name: str, plan: KernelPlan, order: Order) -> int:
     """Boot a machine for one command; the command's exit status."""
-    place, record = machines.claim_place(name)
+    place, record = machines.claim_place(name, "kernel")
     process: subprocess.Popen[bytes] | None = None
     try:
         _prepare_work(place.directory, plan, order)

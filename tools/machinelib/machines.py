@@ -29,11 +29,12 @@ class Record:
     """What others need to know of a machine to enter, stop or sweep it."""
 
     name: str
-    cgroup: str
+    cgroup: str  # of the native lane
     keeper: int
     init: int = 0
     init_started: int = 0
     ready: bool = False
+    lane: str = "native"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Place:
         stage.rename(self.directory / "record.json")
 
 
-def claim_place(name: str) -> tuple[Place, Record]:
+def claim_place(name: str, lane: str = "native") -> tuple[Place, Record]:
     """Take a name for a machine that this process is going to keep."""
     if not _NAME.fullmatch(name):
         raise MachineError(f"'{name}' is no name for a machine: letters, digits, - and _ only")
@@ -65,7 +66,8 @@ def claim_place(name: str) -> tuple[Place, Record]:
         fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         place = Place(directory, fd)
-        record = Record(name, f"{PREFIX}-{name}-{secrets.token_hex(4)}", os.getpid())
+        cgroup = f"{PREFIX}-{name}-{secrets.token_hex(4)}" if lane == "native" else ""
+        record = Record(name, cgroup, os.getpid(), lane=lane)
         place.write_record(record)
     return place, record
 

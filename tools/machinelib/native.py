@@ -177,7 +177,7 @@ def stop_machine(record: Record, patience: float = 15.0) -> None:
         os.kill(record.keeper, signal.SIGTERM)
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        if all(found.cgroup != record.cgroup for found in machines.list_machines()):
+        if all(found.keeper != record.keeper for found in machines.list_machines()):
             return
         time.sleep(0.02)
     machines.kill_process(record.keeper, started)
