@@ -33,7 +33,7 @@ _MACHINES = {
     "loongarch64": ("loong64", ""),
     "mips64": ("mips64le", ""),
 }
-_PART = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z", re.ASCII)
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z", re.ASCII)
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
 
 
