@@ -33,6 +33,7 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.base.names import is_container_name
 from usercontainerd.base.paths import Paths
+from usercontainerd.kernel.cgroups import enter_subgroup, repeat_limits, write_file
 from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
 from usercontainerd.kernel.notification import notify, one_line
 from usercontainerd.kernel.spawning import spawn, wait_exit
@@ -46,7 +47,6 @@ from usercontainerd.kernel.userns import (
 from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
 from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, layer_directory
 
-SUBGROUP = "container"
 SIGTERM = 15
 
 
@@ -110,72 +110,6 @@ def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
     if "exec" in message and "Permission denied" in message:
         return CommandNotExecutable(message, where=name, hint="is it executable, and of this architecture?")
     return RuntimeFailure(f"crun: {message}", where=name)
-
-
-def enter_subgroup() -> None:
-    """Be in the sub-cgroup ``container`` of the unit, where a private cgroup namespace may have its root.
-
-    systemd 254 starts us there (``DelegateSubgroup=``); before that, we move ourselves.
-    """
-    own = read_own_cgroup()
-    if own is None or own.rsplit("/", 1)[-1] == SUBGROUP:
-        return
-    group = f"{_cgroup_mount()}{own}/{SUBGROUP}"
-    try:
-        os.mkdir(group, 0o755)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise HostError(
-            f"cannot make the container's cgroup: {error.strerror}",
-            where=group,
-            hint="the unit needs Delegate=yes",
-        ) from error
-    _write_file(f"{group}/cgroup.procs", "0")
-
-
-def read_own_cgroup() -> str | None:
-    """The path of our cgroup in the unified hierarchy (cgroups(7), /proc/[pid]/cgroup)."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            if line.startswith("0::"):
-                return line[3:].rstrip("\n")
-    return None
-
-
-def _cgroup_mount() -> str:
-    return "/sys/fs/cgroup" if os.path.exists("/sys/fs/cgroup/cgroup.procs") else "/sys/fs/cgroup/unified"
-
-
-def repeat_limits(plan: LaunchPlan) -> None:
-    """Write the unit's limits into the container's own cgroup too: runtimes such as the JVM read them there.
-
-    The unit's limits hold anyway; where a controller is not delegated there is nothing to repeat.
-    """
-    own = read_own_cgroup()
-    if not plan.cgroup or own is None:
-        return
-    group = _cgroup_mount() + own
-    controllers = sorted({file.partition(".")[0] for file, _ in plan.cgroup})
-    for controller in controllers:
-        try:
-            _write_file(f"{os.path.dirname(group)}/cgroup.subtree_control", f"+{controller}")
-        except OSError:
-            continue
-        for file, value in plan.cgroup:
-            if file.startswith(f"{controller}."):
-                try:
-                    _write_file(f"{group}/{file}", value)
-                except OSError:
-                    pass
-
-
-def _write_file(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 def obtain_plan(launch: Launch) -> LaunchPlan:
@@ -276,7 +210,7 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     _receive(incoming, b"m", "parent")
     become_namespace_root(plan.id_map)
     if plan.network == "pasta":
-        _write_file("/proc/sys/net/ipv4/ping_group_range", "0 0")
+        write_file("/proc/sys/net/ipv4/ping_group_range", "0 0")
     mount_root(launch, plan)
     fill_volumes(plan)
     launch.crun(plan, "create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
@@ -340,7 +274,7 @@ def launch_container(launch: Launch) -> None:
     """Start the container; on return it runs and systemd knows its init."""
     enter_subgroup()
     plan = obtain_plan(launch)
-    repeat_limits(plan)
+    repeat_limits(plan.cgroup)
     discard_runtime_state(launch.paths, launch.name)
     child_reads, parent_writes = os.pipe()
     parent_reads, child_writes = os.pipe()

@@ -36,6 +36,7 @@ def test_launcher_imports_little() -> None:
         "base.names",
         "base.paths",
         "kernel",
+        "kernel.cgroups",
         "kernel.idmap",
         "kernel.notification",
         "kernel.spawning",

@@ -1,0 +1,80 @@
+"""The unit's own cgroup and the one below it that the container lives in (cgroups(7), the unified hierarchy)."""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.base.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SUBGROUP = "container"
+
+
+def read_own_cgroup() -> str | None:
+    """The path of our cgroup in the unified hierarchy (/proc/[pid]/cgroup); None if there is none."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n")
+    return None
+
+
+def find_cgroup_mount() -> str:
+    """Where the unified hierarchy is mounted."""
+    return "/sys/fs/cgroup" if os.path.exists("/sys/fs/cgroup/cgroup.procs") else "/sys/fs/cgroup/unified"
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a kernel file in one write(2)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def enter_subgroup() -> None:
+    """Be in the sub-cgroup ``container`` of the unit, where a private cgroup namespace may have its root.
+
+    systemd 254 starts us there (``DelegateSubgroup=``); before that, we move ourselves.
+    """
+    own = read_own_cgroup()
+    if own is None or own.rsplit("/", 1)[-1] == SUBGROUP:
+        return
+    group = f"{find_cgroup_mount()}{own}/{SUBGROUP}"
+    try:
+        os.mkdir(group, 0o755)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise HostError(
+            f"cannot make the container's cgroup: {error.strerror}",
+            where=group,
+            hint="the unit needs Delegate=yes",
+        ) from error
+    write_file(f"{group}/cgroup.procs", "0")
+
+
+def repeat_limits(limits: Sequence[tuple[str, str]]) -> None:
+    """Write the unit's limits into our own cgroup too: runtimes such as the JVM read them there.
+
+    The unit's limits hold anyway; where a controller is not delegated there is nothing to repeat.
+    """
+    own = read_own_cgroup()
+    if not limits or own is None:
+        return
+    group = find_cgroup_mount() + own
+    for controller in sorted({file.partition(".")[0] for file, _ in limits}):
+        try:
+            write_file(f"{os.path.dirname(group)}/cgroup.subtree_control", f"+{controller}")
+        except OSError:
+            continue
+        for file, value in limits:
+            if file.startswith(f"{controller}."):
+                try:
+                    write_file(f"{group}/{file}", value)
+                except OSError:
+                    pass
