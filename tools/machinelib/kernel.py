@@ -43,7 +43,8 @@ _MASKED = (
     " systemd-tmpfiles-setup-dev.service"
 )
 
-# Sourced by the image's own script as the machine's first process, before systemd.
+# Sourced by the image's own script as the machine's first process, before systemd. Debian delegates no io to users'
+# managers, which the machine for trying limits needs.
 _ENTRY = """\
 mount_host() {{
     mkdir -p "$2"
@@ -64,6 +65,8 @@ chmod 0666 /dev/fuse /dev/net/tun
 echo {machine_id} > /etc/machine-id
 mkdir -p /run/systemd/system/multi-user.target.wants
 cd /run/systemd/system
+mkdir user@.service.d
+printf '[Service]\\nDelegate=cpu io memory pids\\n' > user@.service.d/delegate.conf
 cp /run/machine/machine-agent.service .
 ln -s ../machine-agent.service multi-user.target.wants/
 for unit in {masked}; do
