@@ -16,8 +16,10 @@ from pathlib import Path
 PACKAGE = "usercontainerd"
 SITE = "usr/lib/python3/dist-packages"
 
-# The one line of a script that says where the package is.
+# The one line of a script that says where the package is; a second may be there for a checkout, where what the
+# package needs lies elsewhere than the package.
 _LOCATION = re.compile(rb"^sys\.path\.insert\(0, .*\)  # location of the package$", re.MULTILINE)
+_ONLY_CHECKOUT = re.compile(rb"^.*  # only in a checkout: .*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _install_file(source: Path, target: Path, mode: int, site: str) -> None:
     if mode & 0o100:
         content = target.read_bytes()
         line = f'sys.path.insert(0, "{site}")  # location of the package'
-        target.write_bytes(_LOCATION.sub(line.encode(), content))
+        target.write_bytes(_ONLY_CHECKOUT.sub(b"", _LOCATION.sub(line.encode(), content)))
     target.chmod(mode)
     found = source.stat()
     os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
