@@ -1,0 +1,7 @@
+"""Fixtures of the kernel lane."""
+
+from __future__ import annotations
+
+from tests.support.containers import container
+
+__all__ = ["container"]

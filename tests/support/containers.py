@@ -1,0 +1,114 @@
+"""What the tests in a machine share: a container with a definition of its own, started through systemd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+BUSYBOX = "localhost:5000/busybox:latest"
+
+
+def run(*command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a program and return what it printed; on failure the test shows it."""
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    if check and result.returncode != 0:
+        pytest.fail(f"{' '.join(command)}: status {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 15) -> None:
+    """Poll for at most ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {timeout} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def write_unit_without_generator(name: str) -> None:
+    from usercontainerd.base.programs import Programs
+    from usercontainerd.engine.context import build_context
+    from usercontainerd.engine.definitions import read_definition
+    from usercontainerd.systemd.unit import build_unit
+
+    programs = Programs("/usr/libexec/usercontainerd")
+    context = build_context(dict(os.environ), programs, os.getuid(), os.getgid())
+    directory = Path(os.environ["XDG_RUNTIME_DIR"]) / "systemd/user"
+    directory.mkdir(parents=True, exist_ok=True)
+    unit = build_unit(read_definition(context, name).definition, programs)
+    (directory / f"container@{name}.service").write_text(unit)
+
+
+class Container:
+    """One definition of alice's and the unit that the generator makes of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.unit = f"container@{name}.service"
+        config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        self.path = Path(config) / "usercontainerd" / "containers" / f"{name}.toml"
+
+    def define(self, text: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(text, encoding="utf-8")
+        if not os.path.exists("/usr/lib/systemd/user-generators/usercontainerd-generator"):
+            write_unit_without_generator(self.name)
+        run("systemctl", "--user", "daemon-reload")
+
+    def start(self, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        result = run("systemctl", "--user", "start", self.unit, check=False, timeout=120)
+        if check and result.returncode != 0:
+            pytest.fail(f"{self.unit} did not start: {result.stderr}\n{self.journal()}")
+        return result
+
+    def stop(self) -> None:
+        run("systemctl", "--user", "stop", self.unit)
+
+    def show(self, name: str) -> str:
+        return run("systemctl", "--user", "show", "--value", "-p", name, self.unit).stdout.strip()
+
+    @property
+    def pid(self) -> int:
+        return int(self.show("MainPID"))
+
+    @property
+    def cgroup(self) -> Path:
+        return Path("/sys/fs/cgroup" + self.show("ControlGroup"))
+
+    def journal(self) -> str:
+        run("journalctl", "--user", "--sync", check=False)
+        return run("journalctl", "--user", "-u", self.unit, "-o", "cat", "--no-pager", check=False).stdout
+
+    def finish(self, *, timeout: float = 30) -> str:
+        """Wait until a command that ends by itself has ended, and return its journal."""
+        wait_until(lambda: self.show("ActiveState") in ("inactive", "failed"), f"{self.unit} ends", timeout)
+        return self.journal()
+
+    def remove(self) -> None:
+        run("systemctl", "--user", "stop", self.unit, check=False)
+        run("systemctl", "--user", "reset-failed", self.unit, check=False)
+        self.path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def container(request: pytest.FixtureRequest) -> Iterator[Callable[..., Container]]:
+    """Make containers: ``container('image = …')``; all are gone after the test."""
+    made: list[Container] = []
+    stem = request.node.name.removeprefix("test_").replace("_", "-").split("[")[0][:40]
+
+    def make(text: str, name: str | None = None) -> Container:
+        one = Container(name or f"{stem}-{len(made)}-{os.urandom(2).hex()}")
+        made.append(one)
+        one.define(text)
+        return one
+
+    yield make
+    for one in made:
+        one.remove()
+    if made:
+        run("systemctl", "--user", "daemon-reload")
