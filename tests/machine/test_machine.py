@@ -108,10 +108,12 @@ def test_a_session_is_a_login(booted: str) -> None:
 
 @native
 def test_the_users_journal_works(booted: str) -> None:
-    run_machine(
-        "run", "--name", booted, "--", "systemd-run", "--user", "--quiet", "--wait", "--unit=x", "echo", "Hi"
-    )
-    done = run_machine("run", "--name", booted, "--", "journalctl", "--user", "--unit=x", "--output=json")
+    # The journal learns the unit of a line from its sender, who therefore stays a moment.
+    script = """
+        systemd-run --user --quiet --wait --unit=x sh -c 'echo Hi; sleep 0.3'
+        journalctl --user --unit=x --output=json
+    """
+    done = run_machine("run", "--name", booted, "--", "sh", "-s", stdin=script)
     messages = [json.loads(line)["MESSAGE"] for line in done.stdout.splitlines()]
     assert "Hi" in messages
 
