@@ -130,9 +130,7 @@ def parse_options(verb: Verb, words: list[str]) -> Options:
     return options
 
 
-def _take_long(
-    verb: Verb, by_name: dict[str, Option], word: str, rest: list[str], options: Options
-) -> None:
+def _take_long(verb: Verb, by_name: dict[str, Option], word: str, rest: list[str], options: Options) -> None:
     name, equals, value = word.partition("=")
     option = by_name.get(name)
     if option is None:
@@ -143,9 +141,7 @@ def _take_long(
         options.take(option, value if equals else _take_value(name, option, rest))
 
 
-def _take_short(
-    verb: Verb, by_name: dict[str, Option], word: str, rest: list[str], options: Options
-) -> None:
+def _take_short(verb: Verb, by_name: dict[str, Option], word: str, rest: list[str], options: Options) -> None:
     letters = word[1:]
     while letters:
         name, letters = f"-{letters[0]}", letters[1:]

@@ -33,7 +33,14 @@ from usercontainerd.runtime.plan import NEVER_CURRENT, LaunchPlan, render_plan, 
 from usercontainerd.runtime.remains import layer_directory
 from usercontainerd.runtime.rootview import read_accounts
 from usercontainerd.runtime.seccomp import load_seccomp
-from usercontainerd.runtime.specification import HostFiles, build_specification, plan_arguments, plan_hostname
+from usercontainerd.runtime.specification import (
+    HostFiles,
+    build_specification,
+    plan_arguments,
+    plan_exec_process,
+    plan_hostname,
+)
+from usercontainerd.runtime.summary import build_summary, render_summary
 from usercontainerd.store.images import name_file
 
 TYPE_CHECKING = False
@@ -115,7 +122,12 @@ def prepare_container(
             *((NEVER_CURRENT,) if definition.pull in (PullPolicy.ALWAYS, PullPolicy.NEWER) else ()),
         ),
     )
-    write_bundle(context, definition, layers, json.dumps(specification), plan)
+    # For `exec` and `ps`: what they need of all this, without the time to parse it.
+    extracts = {
+        "process.json": json.dumps(plan_exec_process(specification["process"])),
+        "summary": render_summary(build_summary(definition, plan_arguments(definition, image), record.id)),
+    }
+    write_bundle(context, definition, layers, {"config.json": json.dumps(specification), **extracts}, plan)
 
 
 def watch_image(images: ImageStore, record: ImageRecord) -> list[str]:
@@ -258,15 +270,22 @@ def _make_directory(path: str) -> None:
 
 
 def write_bundle(
-    context: Context, definition: Definition, layers: tuple[str, ...], specification: str, plan: LaunchPlan
+    context: Context,
+    definition: Definition,
+    layers: tuple[str, ...],
+    private: dict[str, str],
+    plan: LaunchPlan,
 ) -> None:
-    """Write everything that the launcher needs; the plan, which makes it valid, goes last."""
+    """Write everything that the launcher needs; the plan, which makes it valid, goes last.
+
+    ``private`` are the texts that are not bound into the container.
+    """
     name = definition.name
     bundle = context.paths.bundle(name)
     layer = layer_directory(plan.data)
     hostname = plan_hostname(definition)
     texts = {
-        "config.json": specification,
+        **private,
         "resolv.conf": build_resolv_conf(_read_resolv_conf(), definition.network),
         "hosts": build_hosts(hostname, name, HOST_ADDRESS if definition.network is Network.PASTA else None),
         "hostname": f"{hostname}\n",
@@ -288,7 +307,7 @@ def write_bundle(
             # In place, not renamed: a container bound the old file and another mount of it may still be there.
             with open(f"{bundle}/{file}", "w", encoding="utf-8", errors="surrogateescape") as output:
                 output.write(text)
-            os.chmod(f"{bundle}/{file}", 0o600 if file == "config.json" else 0o644)
+            os.chmod(f"{bundle}/{file}", 0o600 if file in private else 0o644)
         with open(f"{bundle}/plan.new", "w", encoding="utf-8", errors="surrogateescape") as output:
             output.write(render_plan(plan, __version__))
         os.rename(f"{bundle}/plan.new", f"{bundle}/plan")

@@ -13,13 +13,21 @@ if TYPE_CHECKING:
 SUBGROUP = "container"
 
 
-def read_own_cgroup() -> str | None:
-    """The path of our cgroup in the unified hierarchy (/proc/[pid]/cgroup); None if there is none."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            if line.startswith("0::"):
-                return line[3:].rstrip("\n")
+def read_cgroup(process: int | str) -> str | None:
+    """The path of a process's cgroup in the unified hierarchy (/proc/[pid]/cgroup); None if it has none, or is gone."""
+    try:
+        with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                if line.startswith("0::"):
+                    return line[3:].rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        pass
     return None
+
+
+def read_own_cgroup() -> str | None:
+    """The path of our own cgroup."""
+    return read_cgroup("self")
 
 
 def find_cgroup_mount() -> str:

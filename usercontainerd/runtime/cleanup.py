@@ -11,7 +11,7 @@ from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.cgroups import SUBGROUP, find_cgroup_mount, read_own_cgroup, write_file
 from usercontainerd.kernel.trees import remove_tree
 from usercontainerd.runtime.plan import read_plan
-from usercontainerd.runtime.remains import discard_layer, discard_runtime_state
+from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, record_exit
 
 
 def kill_rest(own_cgroup: str | None) -> None:
@@ -49,8 +49,10 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
     if len(arguments) != 1 or not is_container_name(arguments[0]):
         os.write(2, b"usage: cleanup NAME (it is the ExecStopPost= of container@NAME.service)\n")
         return 125
+    paths = Paths.from_environment(environment, os.getuid())
     try:
-        clean_up(Paths.from_environment(environment, os.getuid()), arguments[0])
+        record_exit(paths, arguments[0], environment)
+        clean_up(paths, arguments[0])
     except (UsercontainerError, OSError) as error:
         os.write(2, f"{error}\n".encode("utf-8", "replace"))
         return 1

@@ -90,11 +90,13 @@ def is_current(plan: LaunchPlan) -> bool:
     return all(stamp_path(path) == stamp for path, stamp in plan.stamps)
 
 
-def _escape(text: str) -> str:
+def escape_line(text: str) -> str:
+    """Make ``text`` one line."""
     return text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def _unescape(text: str) -> str:
+def unescape_line(text: str) -> str:
+    """Undo ``escape_line``."""
     return "\\".join(part.replace("\\n", "\n") for part in text.split("\\\\"))
 
 
@@ -105,14 +107,17 @@ def render_plan(plan: LaunchPlan, version: str) -> str:
         f"id_map {plan.id_map.render()}",
         f"network {plan.network}",
         f"layers {plan.layers}",
-        f"data {_escape(plan.data)}",
-        f"crun {_escape(plan.crun)}",
+        f"data {escape_line(plan.data)}",
+        f"crun {escape_line(plan.crun)}",
         f"keep {int(plan.keep)}",
         f"ready {int(plan.ready)}",
-        *(f"pasta {_escape(argument)}" for argument in plan.pasta),
+        *(f"pasta {escape_line(argument)}" for argument in plan.pasta),
         *(f"cgroup {file} {value}" for file, value in plan.cgroup),
-        *(f"volume {_escape(directory)}\ntarget {_escape(target)}" for directory, target in plan.volumes),
-        *(f"stamp {stamp} {_escape(path)}" for path, stamp in plan.stamps),
+        *(
+            f"volume {escape_line(directory)}\ntarget {escape_line(target)}"
+            for directory, target in plan.volumes
+        ),
+        *(f"stamp {stamp} {escape_line(path)}" for path, stamp in plan.stamps),
     ]
     return "\n".join(lines) + "\n"
 
@@ -129,13 +134,13 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
             key, _, value = line.partition(" ")
             if key == "stamp":
                 stamp, _, path = value.partition(" ")
-                stamps.append((_unescape(path), stamp))
+                stamps.append((unescape_line(path), stamp))
             elif key == "pasta":
-                pasta.append(_unescape(value))
+                pasta.append(unescape_line(value))
             elif key == "volume":
-                directories.append(_unescape(value))
+                directories.append(unescape_line(value))
             elif key == "target":
-                targets.append(_unescape(value))
+                targets.append(unescape_line(value))
             elif key == "cgroup":
                 file, _, limit = value.partition(" ")
                 cgroup.append((file, limit))
@@ -145,8 +150,8 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
             id_map=parse_id_map(single["id_map"]),
             network=single["network"],
             layers=int(single["layers"]),
-            data=_unescape(single["data"]),
-            crun=_unescape(single["crun"]),
+            data=unescape_line(single["data"]),
+            crun=unescape_line(single["crun"]),
             keep=single["keep"] == "1",
             ready=single["ready"] == "1",
             pasta=pasta,

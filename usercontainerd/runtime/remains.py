@@ -11,12 +11,35 @@ from usercontainerd.kernel.trees import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from usercontainerd.base.paths import Paths
 
 
 def discard_runtime_state(paths: Paths, name: str) -> None:
     """Forget crun's state of the container; only for a container of which nothing runs any more."""
     remove_tree(f"{paths.crun_root}/{name}")
+
+
+def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
+    """Keep how the run ended, from the environment that systemd gives to ``ExecStopPost=``."""
+    import time
+
+    from usercontainerd.runtime.summary import exit_file, render_exit
+
+    pid_file = f"{paths.bundle(name)}/pid"
+    try:
+        started = os.stat(pid_file).st_mtime  # crun has written it when it made the container
+        os.unlink(pid_file)
+    except FileNotFoundError:
+        started = 0.0  # it never came to run
+    data = paths.container_data(name)
+    try:
+        with open(f"{exit_file(data)}.new", "w", encoding="utf-8") as file:
+            file.write(render_exit(environment, started, time.time()))
+        os.rename(f"{exit_file(data)}.new", exit_file(data))
+    except OSError:
+        pass  # only a list's status column is poorer
 
 
 def layer_directory(data: str) -> str:

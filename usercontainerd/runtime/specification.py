@@ -86,6 +86,11 @@ def plan_hostname(definition: Definition) -> str:
     return cleaned.strip(".-")[:63] or "container"
 
 
+def plan_exec_process(process: dict[str, Any]) -> dict[str, Any]:
+    """What a command that is run in the container later has from its init: all but arguments and terminal."""
+    return {key: value for key, value in process.items() if key not in ("args", "terminal")}
+
+
 def is_init_system(arguments: tuple[str, ...]) -> bool:
     """Tell whether the command is systemd or another init, by the names that Podman knows."""
     return bool(arguments) and (arguments[0] in INIT_SYSTEMS or arguments[0].rpartition("/")[2] == "systemd")

@@ -1,0 +1,217 @@
+"""What lists show of a container, and how its last run ended: two small text files that are read with ``str.split``.
+
+Reading TOML or JSON for each line of ``ps`` would cost more than all the rest. ``prepare`` leaves a summary in the
+bundle, true for what runs; the same format, with stamps of the files it was made from, serves as a cache for what
+does not run. ``cleanup`` leaves the end of a run in the container's data directory, since systemd forgets a unit
+that has ended well. Imports nothing but ``os``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.runtime.plan import escape_line, stamp_path, unescape_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from usercontainerd.definition.model import Definition, Port
+
+FORMAT = "usercontainerd-summary 1"
+EXIT_FORMAT = "usercontainerd-exit 1"
+_LIMIT = 1 << 20
+
+
+class Summary:
+    """``command`` is one line for people, ``ports`` as podman shows them, ``definition`` the file it came from.
+
+    ``image_id`` is the digest, or empty while the image is not here. ``problem`` is the first error of a definition
+    that cannot be used; then the rest is empty.
+    """
+
+    __slots__ = (
+        "command",
+        "definition",
+        "image",
+        "image_id",
+        "labels",
+        "mounts",
+        "network",
+        "ports",
+        "problem",
+        "stamps",
+    )
+
+    def __init__(
+        self,
+        *,
+        image: str = "",
+        image_id: str = "",
+        command: str = "",
+        ports: str = "",
+        network: str = "",
+        definition: str = "",
+        problem: str = "",
+        mounts: Iterable[str] = (),
+        labels: Iterable[tuple[str, str]] = (),
+        stamps: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        self.image = image
+        self.image_id = image_id
+        self.command = command
+        self.ports = ports
+        self.network = network
+        self.definition = definition
+        self.problem = problem
+        self.mounts = tuple(mounts)
+        self.labels = tuple(labels)
+        self.stamps = tuple(stamps)
+
+    @property
+    def is_current(self) -> bool:
+        """Tell whether everything that it was made from is still as it was."""
+        return all(stamp_path(path) == stamp for path, stamp in self.stamps)
+
+
+_SINGLE = ("image", "image_id", "command", "ports", "network", "definition", "problem")
+
+
+def build_summary(
+    definition: Definition, arguments: tuple[str, ...], image_id: str, stamps: Iterable[tuple[str, str]] = ()
+) -> Summary:
+    """Summarise a definition; ``arguments`` are what it runs, entrypoint and command."""
+    return Summary(
+        image=definition.image,
+        image_id=image_id,
+        command=" ".join(arguments),
+        ports=render_ports(definition.ports),
+        network=definition.network.value,
+        definition=definition.sources[0] if definition.sources else "",
+        mounts=(mount.source or mount.target for mount in definition.mounts),
+        labels=definition.labels,
+        stamps=stamps,
+    )
+
+
+def render_ports(ports: Iterable[Port]) -> str:
+    """Published ports as ``podman ps`` shows them: ``0.0.0.0:8080->80/tcp``."""
+    shown = []
+    for port in ports:
+        address = f"[{port.address}]" if ":" in port.address else port.address or "0.0.0.0"  # noqa: S104
+        host, inside = (_render_range(first, port.length) for first in (port.host, port.container))
+        shown.append(f"{address}:{host}->{inside}/{port.protocol}")
+    return ", ".join(shown)
+
+
+def _render_range(first: int, length: int) -> str:
+    return str(first) if length == 1 else f"{first}-{first + length - 1}"
+
+
+def render_summary(summary: Summary) -> str:
+    """The text of a summary file."""
+    lines = [
+        FORMAT,
+        *(f"{key} {escape_line(getattr(summary, key))}" for key in _SINGLE),
+        *(f"mount {escape_line(mount)}" for mount in summary.mounts),
+        *(f"label {escape_line(name)}={escape_line(value)}" for name, value in summary.labels),
+        *(f"stamp {stamp} {escape_line(path)}" for path, stamp in summary.stamps),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def parse_summary(text: str) -> Summary | None:
+    """Read a summary; None if another version wrote it or it is damaged."""
+    lines = text.split("\n")
+    if lines[0] != FORMAT or lines[-1] != "":
+        return None
+    single: dict[str, str] = {}
+    mounts, labels, stamps = [], [], []
+    for line in lines[1:-1]:
+        key, _, value = line.partition(" ")
+        if key == "stamp":
+            stamp, _, path = value.partition(" ")
+            stamps.append((unescape_line(path), stamp))
+        elif key == "label":
+            name, _, content = value.partition("=")
+            labels.append((unescape_line(name), unescape_line(content)))
+        elif key == "mount":
+            mounts.append(unescape_line(value))
+        elif key in _SINGLE:
+            single[key] = unescape_line(value)
+    return Summary(**single, mounts=mounts, labels=labels, stamps=stamps)
+
+
+def read_summary(path: str) -> Summary | None:
+    """Read a summary file; None if there is none that can be used."""
+    text = _read(path)
+    return None if text is None else parse_summary(text)
+
+
+def _read(path: str) -> str | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return os.fsdecode(os.read(fd, _LIMIT))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+class ExitRecord:
+    """How a run ended: ``result`` is systemd's (``success``, ``exit-code``, ``oom-kill``…), ``status`` as docker has
+    it (128 and the signal for a killed one); times in seconds since the epoch,
+    ``started`` 0 if the container never came to run.
+    """
+
+    __slots__ = ("finished", "result", "started", "status")
+
+    def __init__(self, result: str, status: int, started: float, finished: float) -> None:
+        self.result = result
+        self.status = status
+        self.started = started
+        self.finished = finished
+
+
+def exit_file(data: str) -> str:
+    """Where the end of a container's last run is kept, below its data directory."""
+    return f"{data}/exit"
+
+
+def render_exit(environment: Mapping[str, str], started: float, finished: float) -> str:
+    """The text of an exit file, from the environment of an ``ExecStopPost=`` program (systemd.exec(5))."""
+    words = (environment.get(key) or "-" for key in ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"))
+    return f"{EXIT_FORMAT}\n{' '.join(words)} {started:.3f} {finished:.3f}\n"
+
+
+def parse_exit(text: str) -> ExitRecord | None:
+    """Read an exit file; None if it is damaged."""
+    first, _, line = text.partition("\n")
+    words = line.split()
+    if first != EXIT_FORMAT or len(words) != 5:
+        return None
+    result, code, status, started, finished = words
+    try:
+        return ExitRecord(result, _read_status(code, status), float(started), float(finished))
+    except (KeyError, ValueError):
+        return None
+
+
+def _read_status(code: str, status: str) -> int:
+    """``exited 7`` is 7; ``killed TERM`` is 143, as shells and docker say it."""
+    if code == "exited":
+        return int(status)
+    from usercontainerd.definition.vocabulary import FIRST_REAL_TIME, SIGNALS
+
+    base, plus, offset = status.partition("+")
+    number = FIRST_REAL_TIME if base == "RTMIN" else SIGNALS[f"SIG{base}"]
+    return 128 + number + (int(offset) if plus else 0)
+
+
+def read_exit(data: str) -> ExitRecord | None:
+    """How the last run ended; None if that is not known."""
+    text = _read(exit_file(data))
+    return None if text is None else parse_exit(text)
