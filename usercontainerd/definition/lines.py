@@ -16,6 +16,7 @@ _BLANKS = " \t\r"
 _WHITE = " \t\r\n"
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\", "e": "\x1b"}
+_FAULTS = (LookupError, ValueError, OverflowError, RecursionError)  # of a text that is no TOML
 _HEX_LENGTHS = {"x": 2, "u": 4, "U": 8}
 
 
@@ -28,7 +29,7 @@ def index_lines(text: str) -> dict[Path, int]:
     scanner = _Scanner(text)
     try:
         scanner.scan_document()
-    except (IndexError, ValueError, RecursionError):
+    except _FAULTS:
         pass
     return scanner.lines
 
@@ -225,7 +226,7 @@ def find_long_key(text: str, parts: int) -> int:
         scanner.scan_document()
     except _TooLong:
         return scanner.current_line()
-    except (IndexError, ValueError, RecursionError):
+    except _FAULTS:
         pass
     return 0
 

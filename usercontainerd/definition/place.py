@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from usercontainerd.base.errors import printable
 from usercontainerd.definition.diagnostic import Diagnostic, Severity
 from usercontainerd.definition.specifiers import Owner, build_specifiers, expand
 
@@ -133,7 +134,7 @@ def render_key(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            short = part if len(part) <= 64 else part[:61] + "..."
+            short = printable(part if len(part) <= 64 else part[:61] + "...")
             plain = short.replace("_", "").replace("-", "")
             text += "." if text else ""
             text += short if plain.isascii() and plain.isalnum() else '"' + short.replace('"', '\\"') + '"'
