@@ -135,16 +135,13 @@ def render_path(path: str) -> str:
 
 
 def quote_path(path: str) -> str:
-    """Return ``path`` as one word of ``RequiresMountsFor=``, which knows quotes but no escapes."""
-    if not path.startswith("/") or not is_text(path) or not is_one_line(path):
+    """Return ``path`` as one word of ``RequiresMountsFor=``, where a backslash makes the next character plain."""
+    if not path.startswith("/") or not is_text(path) or any(c in path for c in LINE_ENDS):
         raise InvalidArgument(f"a unit cannot name this path: {printable(path)}")
     escaped = escape_specifiers(path)
     if _PLAIN_WORD.issuperset(escaped):
         return escaped
-    for quote in ('"', "'"):
-        if quote not in escaped:
-            return f"{quote}{escaped}{quote}"
-    raise InvalidArgument(f"a unit cannot name this path, for its quotes: {printable(path)}")
+    return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def is_unit_name(name: str) -> bool:

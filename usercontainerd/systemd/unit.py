@@ -161,7 +161,7 @@ def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
             try:
                 yield "RequiresMountsFor", quote_path(mount.source)
             except InvalidArgument:
-                continue  # a path with both kinds of quotes: only, nothing waits for its mount
+                continue  # it has a line end: nothing can wait for its mount
 
 
 def _plan_service(definition: Definition, programs: Programs, stop_signal: str) -> Iterator[tuple[str, str]]:

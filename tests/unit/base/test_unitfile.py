@@ -38,8 +38,8 @@ def read_lines(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def split_words(value: str) -> list[str]:
-    """Split words as extract_first_word() does with EXTRACT_UNQUOTE and EXTRACT_CUNESCAPE."""
+def split_words(value: str, *, c_escapes: bool = True) -> list[str]:
+    """Split words as extract_first_word() does with EXTRACT_UNQUOTE, and EXTRACT_CUNESCAPE or not."""
     named = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'", "\\": "\\", "s": " "}
     widths = {"x": 2, "u": 4, "U": 8}
     words: list[str] = []
@@ -51,7 +51,10 @@ def split_words(value: str) -> list[str]:
             kind = value[position]
             position += 1
             width = widths.get(kind, 0)
-            piece = chr(int(value[position : position + width], 16)) if width else named[kind]
+            if not c_escapes:
+                piece, width = kind, 0
+            else:
+                piece = chr(int(value[position : position + width], 16)) if width else named[kind]
             position += width
             word = (word or "") + piece
         elif quote and c == quote:
@@ -147,12 +150,8 @@ def test_quoted_path(text: str) -> None:
         quoted = unitfile.quote_path(path)
     except InvalidArgument:
         return
-    if quoted[0] in "\"'":
-        assert quoted[0] == quoted[-1]
-        quoted = quoted[1:-1]
-    else:
-        assert " " not in quoted
-    assert expand_specifiers(quoted) == path
+    assert [expand_specifiers(word) for word in split_words(quoted, c_escapes=False)] == [path]
+    assert unitfile.is_one_line(quoted)
 
 
 @pytest.mark.parametrize(

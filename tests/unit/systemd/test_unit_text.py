@@ -103,7 +103,7 @@ def test_bind_mounts_are_waited_for() -> None:
     mounts = (
         Mount(MountType.BIND, "/data", "/srv/my data"),
         Mount(MountType.BIND, "/again", "/srv/my data"),
-        Mount(MountType.BIND, "/odd", "/srv/\"'"),
+        Mount(MountType.BIND, "/odd", "/srv/a\nb"),
         Mount(MountType.BIND, "/host", "/"),
         Mount(MountType.VOLUME, "/v", "db"),
         Mount(MountType.TMPFS, "/t"),
