@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ CHECKOUT = Path(__file__).parents[2]
 TOOL = str(CHECKOUT / "tools/machine")
 sys.path.insert(0, str(CHECKOUT / "tools"))
 
-from machinelib import images  # noqa: E402
+from machinelib import cache, images  # noqa: E402
 from machinelib.cgroup import PREFIX, find_hierarchy  # noqa: E402
 from machinelib.installer import install_tree  # noqa: E402
 from machinelib.native import probe_support  # noqa: E402
@@ -207,25 +208,56 @@ def test_the_registry_serves_its_images() -> None:
 
 
 @native
-def test_the_kernel_lane_has_limits_and_leaves_nothing(tmp_path: Path) -> None:
-    script = tmp_path / "script"
-    script.write_text(
-        """
+def test_the_kernel_lane_has_limits_and_leaves_nothing() -> None:
+    script = """
         cat /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/cgroup.controllers
         systemd-run --user --quiet --wait --unit=eat -p MemoryMax=20M python3 -c 'bytearray(50 << 20)'
         systemctl --user show -p Result eat; echo problem >&2; exit 7
-        """
-    )
-    with script.open() as stdin:
-        command = [TOOL, "run", "--kernel", "--", "sh", "-s"]
-        with subprocess.Popen(command, stdin=stdin, stdout=-1, stderr=-1, text=True) as tool:
-            out, err = tool.communicate(timeout=300)
+    """
+    command = [TOOL, "run", "--kernel", "--", "sh", "-s"]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as tool:
+        out, err = tool.communicate(script, timeout=300)
     assert (out.splitlines(), err, tool.returncode) == (
         ["cpu io memory pids", "Result=oom-kill"],
         "problem\n",
         7,
     )
     assert not list_own_traces(f"run-{tool.pid}")
+
+
+def test_two_builders_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built = []
+
+    def build(stage: Path) -> None:
+        built.append(stage)
+        time.sleep(0.2)
+        (stage / "tree").touch()
+
+    def obtain() -> cache.Artifact:
+        return cache.obtain_artifact("thing", "1", build)
+
+    with ThreadPoolExecutor() as pool:
+        artifacts = [future.result() for future in [pool.submit(obtain) for _ in range(3)]]
+    assert len(built) == 1
+    assert all((artifact.path / "tree").exists() for artifact in artifacts)
+    # What is in use stays; what nobody holds goes.
+    assert cache.clean_artifacts(lambda _name, _age: True) == []
+    for artifact in artifacts:
+        artifact.release()
+    assert cache.clean_artifacts(lambda _name, _age: True) == ["thing-1"]
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def build(stage: Path) -> None:
+        (stage / "half").touch()
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        cache.obtain_artifact("thing", "1", build)
+    assert [path.name for path in cache.find_cache_directory().iterdir()] == ["locks"]
 
 
 def test_the_installer_places_and_rewrites(tmp_path: Path) -> None:

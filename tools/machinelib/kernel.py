@@ -12,9 +12,7 @@ import os
 import secrets
 import select
 import shlex
-import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -138,12 +136,8 @@ def _prepare_work(work: Path, plan: KernelPlan, order: Order) -> None:
     )
     (work / "entry").write_text(script)
     (work / "machine-agent.service").write_text(_AGENT_UNIT)
-    for name in ("stdout", "stderr", "stdin"):
+    for name in ("stdout", "stderr"):
         (work / name).touch()
-    # A file is handed in; a pipe may never end, and a terminal cannot be.
-    if stat.S_ISREG(os.fstat(0).st_mode):
-        with (work / "stdin").open("wb") as target:
-            shutil.copyfileobj(sys.stdin.buffer, target)
 
 
 def _start_kernel(place: Place, record: Record, plan: KernelPlan) -> subprocess.Popen[bytes]:
@@ -201,12 +195,39 @@ class _Tail:
                 data = data[os.write(self._sink, data) :]
 
 
+class _Input:
+    """Hands our stdin over as it comes: numbered files, each complete when it has its name; an empty one ends it."""
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        self._count = 0
+        # A terminal's line editing does not go that way.
+        self.sources = [] if sys.stdin is None or sys.stdin.isatty() else [0]
+        if not self.sources:
+            self._hand_over(b"")
+
+    def copy(self) -> None:
+        data = os.read(0, 1 << 20)
+        self._hand_over(data)
+        if not data:
+            self.sources = []
+
+    def _hand_over(self, data: bytes) -> None:
+        stage = self._work / "stdin.new"
+        stage.write_bytes(data)
+        stage.rename(self._work / f"stdin.{self._count}")
+        self._count += 1
+
+
 def _follow_run(work: Path, process: subprocess.Popen[bytes], order: Order) -> int:
     tails = [_Tail(work / "stdout", 1), _Tail(work / "stderr", 2)]
     pidfd = os.pidfd_open(process.pid)
+    stdin = _Input(work)
     deadline, started = time.monotonic() + BOOT_PATIENCE, False
     try:
-        while not select.select([pidfd], [], [], _POLL_INTERVAL)[0]:
+        while pidfd not in (readable := select.select([pidfd, *stdin.sources], [], [], _POLL_INTERVAL)[0]):
+            if readable:
+                stdin.copy()
             for tail in tails:
                 tail.copy()
             if not started and (work / "started").exists():
