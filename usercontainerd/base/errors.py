@@ -67,6 +67,12 @@ class NoSuchContainer(UsercontainerError):
     name = "NoSuchContainer"
 
 
+class NotRunning(UsercontainerError):
+    """The container would have to run for this."""
+
+    name = "NotRunning"
+
+
 class NoSuchImage(UsercontainerError):
     """No image of that name or ID is in the store, or the registry does not have it."""
 

@@ -23,14 +23,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd import __version__
-from usercontainerd.base.errors import (
-    CommandNotExecutable,
-    CommandNotFound,
-    HostError,
-    RuntimeFailure,
-    UsercontainerError,
-    printable,
-)
+from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError, printable
 from usercontainerd.base.names import is_container_name
 from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.cgroups import enter_subgroup, repeat_limits, write_file
@@ -90,6 +83,8 @@ class Launch:
             self.environment,
         )
         if wait_exit(pid) != 0:
+            from usercontainerd.runtime.failure import explain_crun_failure
+
             raise explain_crun_failure(_read_tail(log), self.name)
 
 
@@ -100,16 +95,6 @@ def _read_tail(path: str, limit: int = 4096) -> str:
             return file.read(limit).decode("utf-8", "replace").strip()
     except OSError:
         return ""
-
-
-def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
-    """Turn crun's own words into an error with docker's exit statuses (127 not found, 126 not executable)."""
-    message = log.splitlines()[-1] if log else "it failed without saying why"
-    if "executable file" in message and "not found" in message:
-        return CommandNotFound(message, where=name, hint="check command and entrypoint")
-    if "exec" in message and "Permission denied" in message:
-        return CommandNotExecutable(message, where=name, hint="is it executable, and of this architecture?")
-    return RuntimeFailure(f"crun: {message}", where=name)
 
 
 def obtain_plan(launch: Launch) -> LaunchPlan:

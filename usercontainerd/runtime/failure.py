@@ -1,0 +1,15 @@
+"""What crun says when it fails, as errors with docker's exit statuses. Pure."""
+
+from __future__ import annotations
+
+from usercontainerd.base.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
+
+
+def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
+    """Turn crun's own words into an error: 127 for a command that does not exist, 126 for one that cannot run."""
+    message = log.splitlines()[-1] if log else "it failed without saying why"
+    if "executable file" in message and "not found" in message:
+        return CommandNotFound(message, where=name, hint="check command and entrypoint")
+    if "not executable" in message or ("exec" in message and "Permission denied" in message):
+        return CommandNotExecutable(message, where=name, hint="is it executable, and of this architecture?")
+    return RuntimeFailure(f"crun: {message}", where=name)
