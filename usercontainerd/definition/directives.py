@@ -92,9 +92,7 @@ def _find_name(section: str, key: str, place: Place) -> str | None:
     folded = key.replace("_", "")
     if key.islower() and (name := _by_folded(section).get(folded)):
         return name
-    from usercontainerd.definition.suggestion import suggest
-
-    likely = suggest(key, known)
+    likely = place.suggest(key, known)
     elsewhere = next((other for other, names in SECTIONS.items() if other != section and key in names), None)
     if elsewhere is not None:
         place.warn(f"is no directive of [{section}] that is known here, but of [{elsewhere}]")

@@ -113,9 +113,7 @@ def _report_option(word: str, place: Place) -> None:
     if word in _IMPOSSIBLE:
         place.error(f'option "{word}" is not possible: {_IMPOSSIBLE[word]}')
         return
-    from usercontainerd.definition.suggestion import suggest
-
-    place.error(f'"{word}" is no mount option', suggest(word, ("ro", "rw", *sorted(OPTIONS))))
+    place.error(f'"{word}" is no mount option', place.suggest(word, ("ro", "rw", *sorted(OPTIONS))))
 
 
 def _check_target(mount: Mount, place: Place) -> Mount | None:
@@ -175,9 +173,7 @@ def _take_type(table: dict[str, object], source: str | None, place: Place) -> Mo
     text = take_line(table["type"], place.at("type"))
     if text is None or text in TYPES:
         return None if text is None else MountType(text)
-    from usercontainerd.definition.suggestion import suggest
-
-    place.at("type").error(f'"{text}" is not one of "bind", "volume", "tmpfs"', suggest(text, TYPES))
+    place.at("type").error(f'"{text}" is not one of "bind", "volume", "tmpfs"', place.suggest(text, TYPES))
     return None
 
 

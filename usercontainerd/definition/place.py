@@ -8,6 +8,8 @@ from usercontainerd.definition.specifiers import Owner, build_specifiers, expand
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from usercontainerd.definition.lines import Path
 
 MAX_PROBLEMS = 100  # of one definition: beyond that nobody reads on, and suggestions cost time
@@ -111,6 +113,14 @@ class Place:
     def warn(self, message: str, suggestion: str | None = None) -> None:
         """Report what is probably not meant."""
         self.reading.report(self.source, self.path, Severity.WARNING, message, suggestion)
+
+    def suggest(self, word: str, possible: Iterable[str]) -> str | None:
+        """Return the likely one of ``possible``, unless so much is wrong that it would not be shown."""
+        if self.reading.is_full:
+            return None
+        from usercontainerd.definition.suggestion import suggest
+
+        return suggest(word, possible)
 
     def expand(self, text: str) -> str:
         """Replace ``%`` specifiers; one that is none stays and is warned of."""

@@ -140,9 +140,7 @@ def report_unknown_keys(table: dict[str, object], keys: tuple[str, ...], place: 
     """Report keys of an inline table that are none; return True if there are none."""
     unknown = [key for key in table if key not in keys]
     for key in unknown:
-        from usercontainerd.definition.suggestion import suggest
-
-        place.at(key).error(f"unknown key; possible are {', '.join(keys)}", suggest(key, keys))
+        place.at(key).error(f"unknown key; possible are {', '.join(keys)}", place.suggest(key, keys))
     return not unknown
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 MAX_ID = 2**32 - 2  # (uid_t) -1 is no ID
 MAX_HOSTNAME = 64  # the kernel's HOST_NAME_MAX
+MAX_LINE = 16 * 1024
 MAX_COMMAND = 32 * 1024  # characters that shlex splits in a moment
 MAX_ARGUMENT = 127 * 1024  # execve(2): 128 KiB for one string; the rest is for a variable's name
 MAX_LABEL_PARTS = 64
@@ -85,6 +86,9 @@ def take_line(value: object, place: Place, wanted: str = "a string") -> str | No
     if not text.strip():
         place.error("must not be empty")
         return None
+    if len(text) > MAX_LINE:
+        place.error(f"is longer than {MAX_LINE} characters")
+        return None
     return text
 
 
@@ -114,9 +118,7 @@ def take_choice(kind: str) -> Callable[[object, Place], str | None]:
             return text
         if text in synonyms:
             return synonyms[text]
-        from usercontainerd.definition.suggestion import suggest
-
-        place.error(f'"{text}" is not {wanted}', suggest(text, (*choices, *synonyms)))
+        place.error(f'"{text}" is not {wanted}', place.suggest(text, (*choices, *synonyms)))
         return None
 
     return convert
@@ -347,11 +349,10 @@ def take_signal(value: object, place: Place) -> str | None:
         return None
     signal = normalise_signal(text)
     if signal is None:
-        from usercontainerd.definition.suggestion import suggest
         from usercontainerd.definition.vocabulary import SIGNALS
 
         words = (*SIGNALS, *(name.removeprefix("SIG") for name in SIGNALS))
-        place.error(f'"{text}" is no signal', suggest(text, words))
+        place.error(f'"{text}" is no signal', place.suggest(text, words))
     return signal
 
 
@@ -362,11 +363,10 @@ def take_capability(value: object, place: Place) -> str | None:
         return None
     capability = normalise_capability(text)
     if capability is None:
-        from usercontainerd.definition.suggestion import suggest
         from usercontainerd.definition.vocabulary import CAPABILITIES
 
         names = sorted((*CAPABILITIES, *(name.removeprefix("CAP_") for name in CAPABILITIES)))
-        place.error(f'"{text}" is no capability', suggest(text, names))
+        place.error(f'"{text}" is no capability', place.suggest(text, names))
     return capability
 
 

@@ -15,8 +15,8 @@ import os
 from functools import reduce
 
 import pytest
-from owner import DIRECTORY, OWNER
 
+from tests.unit.definition.owner import DIRECTORY, OWNER
 from usercontainerd.definition.diagnostic import Diagnostic
 from usercontainerd.definition.model import Definition, Mount, Port
 from usercontainerd.definition.toml_reader import SourceText, parse_definition
