@@ -205,7 +205,7 @@ class Unpacker:
                 return
             except FileExistsError:
                 self._remove(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 self._make_parents(path)
         make()
 
@@ -216,7 +216,7 @@ class Unpacker:
         mode = entry.mode
         try:
             fd = fs.open(path, _NEW_FILE, mode & 0o777)
-        except (FileExistsError, FileNotFoundError):
+        except (FileExistsError, FileNotFoundError, NotADirectoryError):
             opened: list[int] = []
             self._place(path, lambda: opened.append(fs.open(path, _NEW_FILE, mode & 0o777)))
             fd = opened[0]
@@ -248,7 +248,7 @@ class Unpacker:
                 fs.chmod(place, mode)
             else:
                 self._replace_by_directory(path, mode)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._make_parents(path)
             fs.mkdir(place, mode)
         if entry.uid or entry.gid or not path:
