@@ -75,8 +75,8 @@ class ExecRequest:
 def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Attach) -> int:
     """Run a command in container ``name`` with the caller's stdio and return its exit status.
 
-    ``attach(unit, subgroup, pid)`` asks systemd to move a process where we may not. Raises ``NotRunning``,
-    ``CommandNotFound``, ``CommandNotExecutable``, ``RuntimeFailure``, ``SystemdError``.
+    125, 126 and 127 may be crun's: see ``explain_crun_failure``. ``attach(unit, subgroup, pid)`` asks systemd to move
+    a process where we may not. Raises ``NotRunning``, ``RuntimeFailure``, ``SystemdError``.
     """
     init = get_init(paths, name)
     process = _make_memory_file(
@@ -220,10 +220,10 @@ def _wait_passing_signals(child: int) -> int:
 
 
 def _read_outcome(name: str, log: int, status: int) -> int:
-    """Return the command's exit status; if crun itself failed, it has written why."""
+    """Return the command's exit status, or docker's where crun failed: then it has said why on standard error."""
     text = os.pread(log, _MAX_LOG, 0).decode("utf-8", "replace").strip() if status else ""
     if not text:
         return status
     from usercontainerd.runtime.failure import explain_crun_failure
 
-    raise explain_crun_failure(text, name)
+    return explain_crun_failure(text, name).exit_status
