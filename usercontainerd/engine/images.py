@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from usercontainerd.base.errors import InUse, NoSuchImage, PullDenied, UsercontainerError
+from usercontainerd.base.errors import InUse, InvalidReference, NoSuchImage, PullDenied, UsercontainerError
 from usercontainerd.definition.model import PullPolicy
 from usercontainerd.kernel.idmap import read_id_map
 from usercontainerd.oci.platform import Platform, plan_host_platform
@@ -60,21 +60,18 @@ def find_image(context: Context, text: str) -> ImageRecord | None:
     None if not there.
     """
     images = open_images(context)
-    # An ID or a full name needs no configuration.
-    found = images.find(text, ())
-    if found is not None:
-        return found
     try:
         reference = parse_reference(text)
-    except UsercontainerError:
-        return None
+    except InvalidReference:
+        return images.find(text, ())  # an ID, or raises again
     if not reference.is_short:
-        return None
-    for candidate in read_registries(context).candidates(reference):
+        return images.find(text, ())
+    # A name comes before an ID that looks like it.
+    for candidate in (reference.with_registry("localhost"), *read_registries(context).candidates(reference)):
         found = images.find(str(candidate), ())
         if found is not None:
             return found
-    return None
+    return images.find(text, ())
 
 
 def get_image(context: Context, text: str) -> ImageRecord:
@@ -177,15 +174,15 @@ def remove_image(
         record = images.find(record.id) or record
         names = [name.name for name in record.names]
         chosen = _choose_names(context, text, names)
-        if len(chosen) < len(names) and not (force and not chosen):
-            if not chosen:
-                raise InUse(
-                    f"the image {record.short_id} has several names: {', '.join(names)}",
-                    hint="remove them by name, or use --force",
-                )
+        if chosen and len(chosen) < len(names):
             for name in chosen:
                 images.remove_name(name)
             return chosen, None
+        if not chosen and len(names) > 1 and not force:
+            raise InUse(
+                f"the image {record.short_id} has several names: {', '.join(names)}",
+                hint="remove them by name, or use --force",
+            )
         if users:
             raise InUse(
                 f"the image {record.short_id} is used by {', '.join(users)}",

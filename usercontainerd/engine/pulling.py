@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from enum import StrEnum
 
 from usercontainerd.base.errors import (
+    Busy,
     DigestMismatch,
     InvalidFormat,
     NoSuchImage,
@@ -121,14 +122,29 @@ class Pull:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for pending in self._pending:
-            pending.unpacking.close()
+        self._salvage()
         if self._worker is not None:
             # A user who interrupts need not watch the clean-up.
             self._worker.close(wait=kind is None or issubclass(kind, UsercontainerError))
-        if kind is not None and issubclass(kind, (DigestMismatch, InvalidFormat, SubIdsMissing)):
+        if (
+            self._made
+            and kind is not None
+            and issubclass(kind, (DigestMismatch, InvalidFormat, SubIdsMissing))
+        ):
             self._forget_made()
         self._stack.close()
+
+    def _salvage(self) -> None:
+        """Keep what was complete but not collected yet, so that the next pull goes on from there."""
+        for pending in self._pending:
+            try:
+                if pending.unpacking.is_done():
+                    self._finish_layer(pending)
+            except UsercontainerError:
+                pass  # it is a failed pull already
+            finally:
+                pending.unpacking.close()
+        self._pending.clear()
 
     def _find_credentials(self) -> Credentials | None:
         files = credential_files(
@@ -244,17 +260,25 @@ class Pull:
         for diff_id in diff_ids:
             lock = self._images.layers.lock(diff_id, exclusive=False)
             self._stack.callback(lock.release)
-            lock.acquire()
-            if not self._images.layers.has(diff_id):
-                # From shared to exclusive there is a gap in which somebody else may make or remove it: look
-                # again.
-                lock.release()
-                lock.exclusive = True
-                self._progress(Phase.WAIT, diff_id, 0, 0)
-                lock.acquire()
-                if self._images.layers.has(diff_id):
-                    lock.downgrade()
             self._locks[diff_id] = lock
+            self._acquire(lock, diff_id)
+            if self._images.layers.has(diff_id):
+                continue
+            # Between shared and exclusive there is a gap in which somebody else may make it: look again.
+            lock.release()
+            lock.exclusive = True
+            self._acquire(lock, diff_id)
+            if self._images.layers.has(diff_id):
+                lock.downgrade()
+
+    def _acquire(self, lock: ObjectLock, diff_id: Digest) -> None:
+        lock.wait = False
+        try:
+            lock.acquire()
+        except Busy:
+            self._progress(Phase.WAIT, diff_id, 0, 0)
+            lock.wait = True
+            lock.acquire()
 
     def _get_worker(self) -> Worker:
         if self._worker is None:
@@ -275,9 +299,13 @@ class Pull:
         self._pending.append(pending)
         self._progress(Phase.DOWNLOAD, blob.digest, 0, blob.size)
         feed = Feed(unpacking)
-        self._client.copy_blob(
-            blob, feed.write, lambda done: self._progress(Phase.DOWNLOAD, blob.digest, done, blob.size)
-        )
+
+        def report(done: int) -> None:
+            self._progress(Phase.DOWNLOAD, blob.digest, done, blob.size)
+            if self._pending[0].unpacking.is_done():
+                self._finish_layer(self._pending.pop(0))
+
+        self._client.copy_blob(blob, feed.write, report)
         unpacking.end_stream()
         self._progress(Phase.UNPACK, blob.digest, 0, blob.size)
 

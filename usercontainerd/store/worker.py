@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 
 from usercontainerd.base import errors
@@ -83,6 +84,10 @@ class Unpacking:
         if "error" in reply:
             raise decode_error(reply)
         return Unpacked(reply)
+
+    def is_done(self) -> bool:
+        """Tell whether all bytes were written and the result can be had without waiting."""
+        return self._stream < 0 and bool(select.select([self._reply], [], [], 0)[0])
 
     def end_stream(self) -> None:
         """Say that all bytes were written."""
