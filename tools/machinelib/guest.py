@@ -191,10 +191,18 @@ def _mount_devices() -> None:
 
 
 def _pivot() -> None:
+    # Joining our own mount namespace leads to its true root, if we came from a chroot: pivot_root would move only the
+    # chroot, and nobody in the machine could make a user namespace.
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    syscalls.set_namespaces(own, syscalls.CLONE_NEWNS)
+    os.fchdir(here)
     # pivot_root(".", "."): the old root ends up on top of the new one, and is let go.
     syscalls.pivot_root(".", ".")
     syscalls.unmount(".")
     os.chdir("/")
+    os.close(here)
+    os.close(own)
     mount("", "/", flags=MountFlag.REC | MountFlag.SHARED)
 
 
