@@ -35,7 +35,7 @@ from usercontainerd.base.unitfile import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from usercontainerd.base.programs import Programs
     from usercontainerd.definition.model import Definition, Directives, Resources
@@ -75,28 +75,22 @@ def build_unit(definition: Definition, programs: Programs, *, image_stop_signal:
     _add_section(unit, "Unit", tuple(_plan_unit(definition)), definition.unit)
     ours = (*_plan_service(definition, programs, stop_signal), *_plan_resources(definition.resources))
     _add_section(unit, "Service", ours, definition.service)
-    _add_section(unit, "Install", (), check_install(definition.install))
+    install = check_install(definition.name, definition.install)
+    # An instance is what there is of a template then; it has no instances itself.
+    _add_section(unit, "Install", (), tuple(pair for pair in install if pair[0] != "DefaultInstance"))
     return unit.render()
 
 
-def build_failed_unit(name: str, diagnostics: str, path: str, programs: Programs) -> str:
+def build_failed_unit(name: str, problems: Sequence[str], path: str, programs: Programs) -> str:
     """Return the text of a unit for a definition with errors: starting it fails and says why.
 
-    ``diagnostics`` is one problem a line. They are in the unit for ``systemctl cat`` and its first one in the
-    description; the start itself reads the definition anew, prints what is wrong then, and goes on if
-    nothing is.
+    ``problems`` are shown by ``systemctl cat``. The start itself reads the definition anew, tells what is
+    wrong then, and goes on if nothing is.
     """
-    problems = [line for line in diagnostics.splitlines() if line.strip()]
     unit = UnitFile()
-    for line in (
-        *_render_header(name, (path,)),
-        "",
-        "The definition has errors:",
-        *(f"  {line}" for line in problems),
-    ):
+    for line in (*_render_header(name, (path,)), "", "It has errors:", *(f"  {line}" for line in problems)):
         unit.add_comment(line)
-    first = problems[0] if problems else f"{path}: cannot be used"
-    unit.add("Unit", "Description", render_text(f"Container {name}, broken definition: {first}"))
+    unit.add("Unit", "Description", render_text(f"Container {name} (broken definition)"))
     unit.add("Unit", "Documentation", DOCUMENTATION)
     unit.add_all("Unit", _plan_source((path,)))
     service = (
@@ -104,28 +98,50 @@ def build_failed_unit(name: str, diagnostics: str, path: str, programs: Programs
         ("NotifyAccess", "all"),
         ("ExecStartPre", render_command((programs.renew_unit, name))),
         ("ExecStart", render_command((programs.launch, name))),
+        ("ExecStopPost", render_command((programs.cleanup, name), "-")),
+        ("KillMode", "mixed"),
         ("SyslogIdentifier", render_text(name)),
         ("Slice", SLICE),
+        ("Delegate", "yes"),
+        ("DelegateSubgroup", SUBGROUP),
     )
     unit.add_all("Service", service)
     return unit.render()
 
 
-def check_install(directives: Directives) -> Directives:
-    """Return ``directives`` of ``[install]`` with one unit a value.
+def plan_links(definition: Definition) -> tuple[str, ...]:
+    """Return the links, beside the unit, that make ``[install]`` effective as ``systemctl enable`` would."""
+    unit = f"container@{definition.name}.service"
+    links = []
+    for key, names in check_install(definition.name, definition.install):
+        if key in DEPENDENCY_DIRECTORIES:
+            links += [f"{name}.{DEPENDENCY_DIRECTORIES[key]}/{unit}" for name in names]
+        elif key == "Alias":
+            links += names
+    return tuple(dict.fromkeys(links))
 
-    Raises ``InvalidDefinition`` for what is not a unit's name.
+
+def check_install(name: str, directives: Directives) -> Directives:
+    """Return ``directives`` of ``[install]`` of container ``name`` with one unit a value.
+
+    Raises ``InvalidDefinition`` for what is not a unit's name, or cannot be an alias.
     """
     checked = []
     for key, values in directives:
-        names = tuple(name for value in values for name in value.split())
-        for name in names:
-            if key != "DefaultInstance" and not is_unit_name(name):
-                hint = f'did you mean "{name}.target"?' if "." not in name else None
+        units = tuple(unit for value in values for unit in value.split())
+        for unit in units:
+            if key != "DefaultInstance" and not is_unit_name(unit):
+                hint = f'did you mean "{unit}.target"?' if "." not in unit else None
                 raise InvalidDefinition(
-                    f"not the name of a unit: {name}", where=f"[install] {key}", hint=hint
+                    f"not the name of a unit: {unit}", where=f"[install] {key}", hint=hint
                 )
-        checked.append((key, names))
+            # systemd.unit(5): an instance has other names only as the same instance of another template.
+            if key == "Alias" and not (
+                unit.partition("@")[0] and unit.partition("@")[2] == f"{name}.service"
+            ):
+                hint = f"only PREFIX@{name}.service can be"
+                raise InvalidDefinition(f"cannot be an alias: {unit}", where=f"[install] {key}", hint=hint)
+        checked.append((key, units))
     return tuple(checked)
 
 

@@ -11,6 +11,7 @@ from usercontainerd.systemd.unit import (
     build_failed_unit,
     build_unit,
     check_install,
+    plan_links,
     render_quota,
     render_seconds,
     render_size,
@@ -136,6 +137,9 @@ def test_the_user_has_the_last_word() -> None:
         ("unit", "After", "a.service\\", "backslash"),
         ("install", "WantedBy", "default", 'did you mean "default.target"'),
         ("install", "WantedBy", "../../x.target", "not the name of a unit"),
+        ("install", "Alias", "app.service", "only PREFIX@app.service"),
+        ("install", "Alias", "@app.service", "not the name of a unit"),
+        ("install", "Alias", "web@other.service", "only PREFIX@app.service"),
     ],
 )
 def test_what_cannot_be_passed_through(section: str, key: str, value: str, words: str) -> None:
@@ -146,7 +150,7 @@ def test_what_cannot_be_passed_through(section: str, key: str, value: str, words
 
 
 def test_install_values_become_single_units() -> None:
-    assert check_install((("WantedBy", ("a.target b.target", "c.target")),)) == (
+    assert check_install("app", (("WantedBy", ("a.target b.target", "c.target")),)) == (
         ("WantedBy", ("a.target", "b.target", "c.target")),
     )
 
@@ -164,12 +168,29 @@ def test_a_source_that_no_unit_can_name() -> None:
 
 
 def test_failed_unit() -> None:
-    text = build_failed_unit(
-        "app", "/a.toml:3: error: memory: no size\n\n/a.toml:9: error: x\n", "/a.toml", PROGRAMS
-    )
+    problems = ["/a.toml:3: error: memory: no size", "/a.toml:9: error: x"]
+    text = build_failed_unit("app", problems, "/a.toml", PROGRAMS)
     assert "#   /a.toml:3: error: memory: no size\n#   /a.toml:9: error: x\n" in text
-    assert "Description=Container app, broken definition: /a.toml:3: error: memory: no size\n" in text
+    assert "Description=Container app (broken definition)\n" in text
     assert "ExecStartPre=/usr/libexec/usercontainerd/renew-unit app\n" in text
+
+
+def test_links() -> None:
+    install = (
+        ("WantedBy", ("default.target graphical-session.target", "default.target")),
+        ("RequiredBy", ("container@db.service",)),
+        ("UpheldBy", ("x.target",)),
+        ("Alias", ("web@app.service",)),
+        ("Also", ("other.service",)),
+        ("DefaultInstance", ("blue",)),
+    )
+    assert plan_links(replace(PLAIN, install=install)) == (
+        "default.target.wants/container@app.service",
+        "graphical-session.target.wants/container@app.service",
+        "container@db.service.requires/container@app.service",
+        "x.target.upholds/container@app.service",
+        "web@app.service",
+    )
 
 
 @pytest.mark.parametrize(
