@@ -14,11 +14,12 @@ import os
 import stat
 
 from usercontainerd.base.names import is_container_name, is_template_name, split_instance
-from usercontainerd.definition.diagnostic import Diagnostic, Severity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from usercontainerd.definition.diagnostic import Diagnostic
 
 _SUFFIX = ".toml"
 _DROP_IN_SUFFIX = ".toml.d"
@@ -115,7 +116,7 @@ def describe_file(path: str, problems: list[Diagnostic] | None = None) -> Found 
     problems = [] if problems is None else problems
     name = os.path.basename(path).removesuffix(_SUFFIX)
     if not path.endswith(_SUFFIX) or not (is_container_name(name) or is_template_name(name)):
-        problems.append(Diagnostic(path, 0, "", Severity.ERROR, _BAD_NAME))
+        _report(problems, path, _BAD_NAME)
         return None
     directory = os.path.dirname(path) or "."
     places = [f"{directory}/{each}{_DROP_IN_SUFFIX}" for each in (name, _template_of(name)) if each]
@@ -132,7 +133,7 @@ def _note_file(entry: os.DirEntry[str], files: dict[str, str | None], problems: 
     if name in files:
         return
     if not (is_container_name(name) or is_template_name(name)):
-        problems.append(Diagnostic(entry.path, 0, "", Severity.ERROR, _BAD_NAME))
+        _report(problems, entry.path, _BAD_NAME)
         return
     try:
         files[name] = None if _is_mask(entry.stat()) else entry.path
@@ -180,5 +181,12 @@ def _scan(directory: str, problems: list[Diagnostic]) -> list[os.DirEntry[str]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        problems.append(Diagnostic(directory, 0, "", Severity.ERROR, f"cannot be read: {error.strerror}"))
+        _report(problems, directory, f"cannot be read: {error.strerror}")
         return []
+
+
+def _report(problems: list[Diagnostic], path: str, message: str) -> None:
+    # Imported here: lists of containers search, and need not wait for dataclasses.
+    from usercontainerd.definition.diagnostic import Diagnostic, Severity
+
+    problems.append(Diagnostic(path, 0, "", Severity.ERROR, message))

@@ -1,0 +1,149 @@
+"""``usercontainer start``, ``stop``, ``restart`` and ``rm``."""
+
+from __future__ import annotations
+
+from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, UsercontainerError, printable
+from usercontainerd.cli.options import Option, Verb
+from usercontainerd.cli.output import write_error, write_output
+from usercontainerd.engine.lifecycle import (
+    remove_container,
+    restart_container,
+    start_container,
+    stop_containers,
+)
+from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.systemd.manager import Manager, UnitFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from usercontainerd.cli.call import Call
+
+FAILED = 1  # docker's status when one of several containers fails
+TIME = Option(
+    "-t, --time, --timeout SECONDS", "kill what still runs after so long, not after the unit's time"
+)
+START = Verb(
+    "start",
+    "CONTAINER [CONTAINER...]",
+    "Start containers",
+    fewest=1,
+    details="Waits until the container runs; an image that is missing is pulled first.",
+    refused={
+        "--attach": "not possible yet; see `usercontainer logs -f`",
+        "-a": "not possible yet; see `usercontainer logs -f`",
+    },
+)
+STOP = Verb("stop", "CONTAINER [CONTAINER...]", "Stop containers", (TIME,), fewest=1)
+RESTART = Verb("restart", "CONTAINER [CONTAINER...]", "Stop and start containers", (TIME,), fewest=1)
+RM = Verb(
+    "rm",
+    "CONTAINER [CONTAINER...]",
+    "Remove containers",
+    (
+        Option("-f, --force", "kill a running container first; one that does not exist is no error"),
+        Option("-i, --ignore", "a container that does not exist is no error"),
+    ),
+    fewest=1,
+    details="Removes what `create` made, writable layer included. A definition that you have written is not removed.",
+    refused={
+        "-v": "volumes stay until volume verbs exist",
+        "--volumes": "volumes stay until volume verbs exist",
+    },
+)
+
+
+def run_start(call: Call) -> int:
+    """Start each."""
+
+    def act(manager: Manager, name: str) -> None:
+        start_container(manager, name)
+
+    return for_each(call, act)
+
+
+def run_restart(call: Call) -> int:
+    """Restart each."""
+    timeout = read_timeout(call)
+
+    def act(manager: Manager, name: str) -> None:
+        restart_container(manager, name, timeout=timeout)
+
+    return for_each(call, act)
+
+
+def run_stop(call: Call) -> int:
+    """Stop all at once."""
+    timeout = read_timeout(call)
+    status = 0
+    names = {}
+    for word in call.words:
+        try:
+            names[word] = resolve_name(call.paths, word)
+        except NoSuchContainer as error:
+            write_error(f"Error: {error}\n")
+            status = FAILED
+    with call.connect() as manager:
+        stop_containers(manager, names.values(), timeout=timeout)
+    write_output("".join(f"{word}\n" for word in names))
+    return status
+
+
+def run_rm(call: Call) -> int:
+    """Remove each."""
+    force = call.options.flag("force")
+
+    def act(manager: Manager, name: str) -> None:
+        remove_container(call.context(), manager, name, force=force)
+
+    return for_each(call, act, missing_is_fine=force or call.options.flag("ignore"))
+
+
+def for_each(call: Call, act: Callable[[Manager, str], None], *, missing_is_fine: bool = False) -> int:
+    """Act on each container that was named; go on after a failure, and print each that succeeded."""
+    status = 0
+    with call.connect() as manager:
+        for word in call.words:
+            try:
+                act(manager, resolve_name(call.paths, word))
+            except NoSuchContainer as error:
+                if not missing_is_fine:
+                    write_error(f"Error: {error}\n")
+                    status = FAILED
+                continue
+            except UsercontainerError as error:
+                report(error)
+                status = FAILED if len(call.words) > 1 else error.exit_status
+                continue
+            write_output(f"{word}\n")
+    return status
+
+
+def report(error: UsercontainerError) -> None:
+    """Show an error; of a failed start, first what the container, or what starts it, wrote."""
+    if isinstance(error, UnitFailure):
+        write_error("".join(f"{printable(line)}\n" for line in error.log))
+    write_error(f"Error: {error}\n")
+
+
+def read_timeout(call: Call) -> float | None:
+    """``--time``, in seconds. Raises ``InvalidArgument``."""
+    text = call.options.value("time")
+    if text is None:
+        return None
+    from usercontainerd.base.times import parse_duration
+
+    if text.startswith("-"):
+        raise InvalidArgument(
+            "--time: waiting without end is the unit's to say", hint='stop_timeout = "infinity"'
+        )
+    return parse_duration(text)
+
+
+VERBS = {
+    "restart": (RESTART, run_restart),
+    "rm": (RM, run_rm),
+    "start": (START, run_start),
+    "stop": (STOP, run_stop),
+}

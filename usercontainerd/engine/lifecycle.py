@@ -1,0 +1,166 @@
+"""Start, stop, restart and remove: systemd's jobs on a container's unit, and what is put away when it goes for good."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from usercontainerd.base.errors import InUse, StoreError, SystemdError
+from usercontainerd.base.names import unit_name
+from usercontainerd.systemd.bus import BusError
+from usercontainerd.systemd.manager import NO_SUCH_UNIT, UNIT
+from usercontainerd.systemd.message import MEMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from usercontainerd.base.paths import Paths
+    from usercontainerd.engine.context import Context
+    from usercontainerd.systemd.manager import Manager
+    from usercontainerd.systemd.message import Message
+
+_IDLE = ("inactive", "failed")
+_SIGKILL = 9
+
+
+def start_container(manager: Manager, name: str) -> None:
+    """Start a container and wait until it has; one that runs is left as it is.
+
+    The definition is used as it is now, and a start asked for by hand is not held back by earlier failures. Raises
+    ``UnitFailure``.
+    """
+    unit = unit_name(name)
+    active, is_stale = manager.get_properties([(unit, UNIT, "ActiveState"), (unit, UNIT, "NeedDaemonReload")])
+    if active == "active":
+        return
+    if is_stale:
+        manager.reload()
+    if active == "failed":
+        manager.reset_failed(unit)
+    manager.start_unit(unit)
+
+
+def restart_container(manager: Manager, name: str, *, timeout: float | None = None) -> None:
+    """Stop a container if it runs, and start it. Raises ``UnitFailure``."""
+    stop_containers(manager, [name], timeout=timeout)
+    start_container(manager, name)
+
+
+def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | None = None) -> None:
+    """Stop containers, all at once, and wait until they have; those that do not run are left as they are.
+
+    What still runs after ``timeout`` seconds is killed; None leaves that to the units. A unit's own stop timeout is
+    not prolonged.
+    """
+    jobs = {}
+    for name in names:
+        unit = unit_name(name)
+        try:
+            jobs[str(manager.call("StopUnit", "ss", unit, "replace")[0])] = unit
+        except BusError as error:
+            if error.dbus_name != NO_SUCH_UNIT:
+                raise SystemdError(error.what, where=unit) from error
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while jobs:
+        left = None if deadline is None else max(0.001, deadline - time.monotonic())
+        ended = _wait_any_job(manager, set(jobs), left)
+        if ended is not None:
+            del jobs[ended]
+            continue
+        deadline = None
+        for unit in jobs.values():
+            _kill_unit(manager, unit)
+
+
+def _wait_any_job(manager: Manager, jobs: set[str], timeout: float | None) -> str | None:
+    def is_end(signal: Message) -> bool:
+        return signal.fields.get(MEMBER) == "JobRemoved" and len(signal.body) == 4 and signal.body[1] in jobs
+
+    signal = manager.bus.wait_signal(is_end, timeout=timeout)
+    return None if signal is None else signal.body[1]
+
+
+def _kill_unit(manager: Manager, unit: str) -> None:
+    try:
+        manager.call("KillUnit", "ssi", unit, "all", _SIGKILL)
+    except BusError:
+        pass  # it has just ended
+
+
+def is_idle(manager: Manager, name: str) -> bool:
+    """Tell whether nothing of the container's unit runs."""
+    units = manager.list_units(unit_name(name))
+    return all(unit.active in _IDLE for unit in units)
+
+
+def remove_container(context: Context, manager: Manager, name: str, *, force: bool = False) -> None:
+    """Remove a container made by ``create``, or what is left of one whose definition is gone.
+
+    Raises ``InUse`` for a running one unless ``force`` kills it first, and for one that a file of the user's (or the
+    administrator's) defines: that file is not ours to remove.
+    """
+    paths = context.paths
+    path = find_own_definition(paths, name)
+    if path is not None:
+        raise InUse(
+            "the container is defined by this file",
+            where=path,
+            hint=f"remove the file first, then `usercontainer rm {name}` removes what the container has left",
+        )
+    unit = unit_name(name)
+    if not is_idle(manager, name):
+        if not force:
+            raise InUse("the container runs", where=name, hint=f"usercontainer stop {name}, or rm --force")
+        stop_containers(manager, [name], timeout=0)
+    fragment = str(manager.get_properties([(unit, UNIT, "FragmentPath")])[0] or "")
+    for file in (f"{paths.created_definitions}/{name}.toml", f"{paths.runtime_units}/{unit}"):
+        _unlink(file)
+    manager.reset_failed(unit)
+    if "/generator" in fragment:
+        manager.reload()  # the generator's unit and its links go with the definition
+    remove_remains(context, name)
+
+
+def find_own_definition(paths: Paths, name: str) -> str | None:
+    """Return the file that defines the container, if a person (or a package) has written it."""
+    from usercontainerd.definition.search import find_definition
+
+    found = find_definition(paths.definition_directories, name)
+    return None if found is None else found.path
+
+
+def remove_remains(context: Context, name: str) -> None:
+    """Remove what a container that does not run has on disk: bundle, writable layer, caches.
+
+    Raises ``StoreError`` if something is left.
+    """
+    from usercontainerd.engine.containers import summary_cache
+    from usercontainerd.engine.images import empty_trash
+    from usercontainerd.kernel.trees import remove_tree
+    from usercontainerd.runtime.remains import discard_runtime_state, trash_directory
+
+    paths = context.paths
+    discard_runtime_state(paths, name)
+    _unlink(summary_cache(paths, name))
+    whole = remove_tree(paths.bundle(name))
+    trash = trash_directory(paths)
+    target = f"{trash}/container-{os.getpid()}-{os.urandom(6).hex()}"
+    try:
+        os.makedirs(trash, mode=0o700, exist_ok=True)
+        os.rename(paths.container_data(name), target)
+    except FileNotFoundError:
+        pass
+    # Files of subordinate IDs can only be removed inside the user namespace.
+    if not remove_tree(target):
+        empty_trash(context)
+        whole = whole and not os.path.lexists(target)
+    if not whole:
+        raise StoreError("something of the container could not be removed", where=target)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
