@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usercontainerd.definition import values
+from usercontainerd.definition import pairs, paths, values, words
 from usercontainerd.definition.directives import take_directives
 from usercontainerd.definition.model import (
     Definition,
@@ -30,27 +30,27 @@ CONVERTERS: dict[str, Callable[[Any, Place], Any]] = {
     "line": values.take_line,
     "boolean": values.take_boolean,
     "argv": values.take_argv,
-    "image": values.take_image,
-    "user": values.take_user,
-    "group": values.take_group,
-    "hostname": values.take_hostname,
-    "directory": values.take_container_path,
-    "environment": values.take_environment,
-    "labels": values.take_labels,
-    "signal": values.take_signal,
+    "image": words.take_image,
+    "user": words.take_user,
+    "group": words.take_group,
+    "hostname": words.take_hostname,
+    "directory": paths.take_container_path,
+    "environment": pairs.take_environment,
+    "labels": pairs.take_labels,
+    "signal": words.take_signal,
     "duration": values.take_timeout,
     "memory": values.take_memory,
     "swap": values.take_swap,
     "cpus": values.take_cpus,
     "weight": values.take_weight,
     "pids": values.take_pids,
-    "seccomp": values.take_seccomp,
+    "seccomp": paths.take_seccomp,
     "directives": take_directives,
     **{kind: values.take_choice(kind) for kind in CHOICES},
 }
 ELEMENTS: dict[str, Callable[[Any, Place], Any]] = {
-    "paths": values.take_host_path,
-    "capabilities": values.take_capability,
+    "optional_paths": paths.take_optional_path,
+    "capabilities": words.take_capability,
     "ports": take_port,
     "mounts": take_mount,
 }
@@ -94,7 +94,7 @@ class Layers:
             self.values[key].update(converted)
 
     def _take_list(self, key: str, kind: str, value: object, place: Place) -> None:
-        if isinstance(value, str) and kind == "paths":
+        if isinstance(value, str) and kind == "optional_paths":
             value = [value]
         if not isinstance(value, list):
             values.report_type("an array", value, place)

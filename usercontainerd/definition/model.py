@@ -137,7 +137,7 @@ class Definition:
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     environment: Pairs = ()
-    environment_files: tuple[str, ...] = ()
+    environment_files: tuple[str, ...] = ()  # absolute; "-" before one that need not exist
     user: str | None = None
     group: str | None = None
     working_directory: str | None = None

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from usercontainerd.base.names import is_plain_name
 from usercontainerd.definition.model import Mount, MountType
+from usercontainerd.definition.paths import check_container_path, resolve_host_path, take_container_path
 from usercontainerd.definition.ports import report_unknown_keys
-from usercontainerd.definition.values import (
-    check_container_path,
-    report_type,
-    resolve_host_path,
-    take_boolean,
-    take_container_path,
-    take_line,
-    take_list,
-    take_size,
-)
+from usercontainerd.definition.values import report_type, take_boolean, take_line, take_list, take_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

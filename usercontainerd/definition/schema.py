@@ -1,7 +1,6 @@
 """Every key of a definition, in one table: the parser, the suggestions and the manual's test derive from it.
 
-A key's ``kind`` names its converter in ``usercontainerd.definition.values`` (or ``ports``, ``mounts``,
-``directives``). ``default`` is as the manual prints it. ``like`` is what docker and podman, or systemd, call it.
+A key's ``kind`` names its converter in ``usercontainerd.definition.layers``. ``default`` is as the manual prints it. ``like`` is what docker and podman, or systemd, call it.
 Keys of a table are written with a dot here: ``resources.memory`` is ``memory`` in ``[resources]``.
 """
 
@@ -33,7 +32,7 @@ KEYS: dict[str, Key] = {
     ),
     "entrypoint": Key("argv", "the image's", "The program that the command is given to", "--entrypoint"),
     "environment": Key("environment", "{}", "Environment variables", "--env"),
-    "environment_files": Key("paths", "[]", "Files of environment variables", "--env-file"),
+    "environment_files": Key("optional_paths", "[]", "Files of environment variables", "--env-file"),
     "user": Key("user", "the image's", "User that the command runs as", "--user"),
     "group": Key("group", "the user's", "Group that the command runs as", "--user USER:GROUP"),
     "working_directory": Key("directory", "the image's", "Directory that the command starts in", "--workdir"),

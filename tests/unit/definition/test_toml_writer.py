@@ -127,7 +127,9 @@ def definitions(draw: st.DrawFn) -> Definition:
         command=draw(st.none() | st.lists(texts, max_size=3).map(tuple)),
         entrypoint=draw(st.none() | st.lists(texts, max_size=3).map(tuple)),
         environment=draw(pairs),
-        environment_files=draw(st.lists(paths, unique=True, max_size=2).map(tuple)),
+        environment_files=draw(
+            st.lists(paths | paths.map(lambda p: f"-{p}"), unique=True, max_size=2).map(tuple)
+        ),
         user=draw(accounts),
         group=draw(accounts),
         working_directory=draw(st.none() | paths),

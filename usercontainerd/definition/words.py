@@ -1,0 +1,131 @@
+"""Words that follow a grammar or that the kernel knows: images, accounts, host names, signals, capabilities."""
+
+from __future__ import annotations
+
+from usercontainerd.definition.values import take_line
+from usercontainerd.definition.vocabulary import normalise_capability, normalise_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.definition.place import Place
+
+_ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+MAX_ID = 2**32 - 2  # (uid_t) -1 is no ID
+MAX_HOSTNAME = 64  # the kernel's HOST_NAME_MAX
+
+
+def take_image(value: object, place: Place) -> str | None:
+    """An image's reference; whether it exists shows when it is pulled."""
+    text = take_line(value, place)
+    if text is None:
+        return None
+    reason = find_image_fault(text)
+    if reason is not None:
+        place.error(f'"{text}" is no image reference: {reason}')
+        return None
+    return text
+
+
+def find_image_fault(text: str) -> str | None:
+    """Say what breaks the grammar of references (distribution's reference package), or None."""
+    if "://" in text:
+        return "it has no scheme; write it as registry/name:tag"
+    rest, at, digest = text.partition("@")
+    if at:
+        algorithm, colon, encoded = digest.partition(":")
+        if not (
+            colon and algorithm.isalnum() and len(encoded) >= 32 and not encoded.strip("0123456789abcdef")
+        ):
+            return "what follows @ is no digest such as sha256:0123…"
+    path, colon, tag = rest.rpartition(":")
+    if colon and "/" not in tag:
+        if not 0 < len(tag) <= 128 or tag.strip(_ALNUM + "_.-") or tag[0] in ".-":
+            return "what follows the last colon is no tag"
+        rest = path
+    first, slash, name = rest.partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        name = rest
+    elif first.strip(_ALNUM + ".:-[]"):
+        return "the registry's name has impossible characters"
+    for part in name.split("/"):
+        if not part:
+            return "a part of the name is empty"
+        if part != part.lower():
+            return "the name must be in lower case"
+        if part.strip("abcdefghijklmnopqrstuvwxyz0123456789._-") or part[0] in "._-" or part[-1] in "._-":
+            return "the name has impossible characters"
+    return None
+
+
+def take_user(value: object, place: Place) -> str | None:
+    """A name or number; with a group after a colon, as for docker."""
+    text = str(value) if _is_id(value) else take_line(value, place, "a user's name or number")
+    if text is None:
+        return None
+    user, colon, group = text.partition(":")
+    if _is_account(user) and (not colon or _is_account(group)):
+        return text
+    place.error(f'"{text}" is no user: write a name or a number, and a group after a colon')
+    return None
+
+
+def take_group(value: object, place: Place) -> str | None:
+    """A group's name or number."""
+    text = str(value) if _is_id(value) else take_line(value, place, "a group's name or number")
+    if text is None or _is_account(text):
+        return text
+    place.error(f'"{text}" is no group: write a name or a number')
+    return None
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID
+
+
+def _is_account(text: str) -> bool:
+    if text.isascii() and text.isdigit():
+        return len(text) <= 10 and int(text) <= MAX_ID
+    return 0 < len(text) <= 256 and text[0] != "-" and not text.rstrip("$").strip(_ALNUM + "_.-")
+
+
+def take_hostname(value: object, place: Place) -> str | None:
+    """A host name (hostname(7))."""
+    text = take_line(value, place)
+    if text is None:
+        return None
+    labels = text.split(".")
+    good = all(
+        0 < len(x) <= 63 and not x.strip(_ALNUM + "-_") and x[0] != "-" and x[-1] != "-" for x in labels
+    )
+    if good and len(text) <= MAX_HOSTNAME:
+        return text
+    place.error(f'"{text}" is no host name: letters, digits and -, in parts with dots between, at most 64')
+    return None
+
+
+def take_signal(value: object, place: Place) -> str | None:
+    """A signal by name or number."""
+    text = str(value) if _is_id(value) else take_line(value, place, "a signal's name or number")
+    if text is None:
+        return None
+    signal = normalise_signal(text)
+    if signal is None:
+        from usercontainerd.definition.vocabulary import SIGNALS
+
+        words = (*SIGNALS, *(name.removeprefix("SIG") for name in SIGNALS))
+        place.error(f'"{text}" is no signal', place.suggest(text, words))
+    return signal
+
+
+def take_capability(value: object, place: Place) -> str | None:
+    """A capability by name, with or without CAP_, in any case."""
+    text = take_line(value, place, "a capability's name")
+    if text is None:
+        return None
+    capability = normalise_capability(text)
+    if capability is None:
+        from usercontainerd.definition.vocabulary import CAPABILITIES
+
+        names = sorted((*CAPABILITIES, *(name.removeprefix("CAP_") for name in CAPABILITIES)))
+        place.error(f'"{text}" is no capability', place.suggest(text, names))
+    return capability
