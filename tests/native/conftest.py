@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.support.containers import container
+from tests.support.images import images
 
-__all__ = ["container"]
+__all__ = ["container", "images"]

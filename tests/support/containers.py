@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,20 +31,6 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 15) 
         time.sleep(0.02)
 
 
-def write_unit_without_generator(name: str) -> None:
-    from usercontainerd.base.programs import Programs
-    from usercontainerd.engine.context import build_context
-    from usercontainerd.engine.definitions import read_definition
-    from usercontainerd.systemd.unit import build_unit
-
-    programs = Programs("/usr/libexec/usercontainerd")
-    context = build_context(dict(os.environ), programs, os.getuid(), os.getgid())
-    directory = Path(os.environ["XDG_RUNTIME_DIR"]) / "systemd/user"
-    directory.mkdir(parents=True, exist_ok=True)
-    unit = build_unit(read_definition(context, name).definition, programs)
-    (directory / f"container@{name}.service").write_text(unit)
-
-
 class Container:
     """One definition of alice's and the unit that the generator makes of it."""
 
@@ -56,8 +43,6 @@ class Container:
     def define(self, text: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(text, encoding="utf-8")
-        if not os.path.exists("/usr/lib/systemd/user-generators/usercontainerd-generator"):
-            write_unit_without_generator(self.name)
         run("systemctl", "--user", "daemon-reload")
 
     def start(self, *, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -93,6 +78,18 @@ class Container:
         run("systemctl", "--user", "stop", self.unit, check=False)
         run("systemctl", "--user", "reset-failed", self.unit, check=False)
         self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def defined(name: str, text: str) -> Iterator[Container]:
+    """A container for as long as the block lasts, for fixtures that several tests share."""
+    one = Container(f"{name}-{os.urandom(2).hex()}")
+    try:
+        one.define(text)
+        yield one
+    finally:
+        one.remove()
+        run("systemctl", "--user", "daemon-reload")
 
 
 @pytest.fixture

@@ -26,7 +26,21 @@ Member = tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]
 def build_base_layer() -> bytes:
     """A root file system of busybox with the usual directories."""
     program = Path(BUSYBOX_PROGRAM).read_bytes()
-    directories = "bin dev etc home proc root run sys tmp usr usr/bin var var/tmp".split()
+    directories = (
+        "bin",
+        "dev",
+        "etc",
+        "home",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "usr",
+        "usr/bin",
+        "var",
+        "var/tmp",
+    )
     members: list[Member] = [member(name, tarfile.DIRTYPE) for name in directories]
     members.append(file("bin/busybox", program, mode=0o755))
     members += [symlink(f"bin/{name}", "busybox") for name in APPLETS.split()]
@@ -67,7 +81,11 @@ class ImageMaker:
         layers: tuple[bytes, ...] = (),
     ) -> str:
         """Add an image of busybox, ``members`` in a layer above it and ``layers``; return its full name."""
-        stack = [*([build_base_layer()] if base else []), *([build_tar(*members)] if members else []), *layers]
+        stack = [
+            *([build_base_layer()] if base else []),
+            *([build_tar(*members)] if members else []),
+            *layers,
+        ]
         configuration = {
             "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
             "config": {"Cmd": ["sh"], "Env": [PATH], **(settings or {})},
