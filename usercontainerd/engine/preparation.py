@@ -59,6 +59,7 @@ INIT_PATHS = (
     "/usr/lib/podman/catatonit",
 )
 RESOLV_CONF = "/etc/resolv.conf"
+OWN_FILES = ("resolv.conf", "hosts", "hostname")  # of the bundle, bound into the container's /etc
 MAX_ENVIRONMENT_FILE = 1 << 20
 
 
@@ -308,6 +309,8 @@ def write_bundle(
             with open(f"{bundle}/{file}", "w", encoding="utf-8", errors="surrogateescape") as output:
                 output.write(text)
             os.chmod(f"{bundle}/{file}", 0o600 if file in private else 0o644)
+        # The container can write to these three: if it did, its next start gets them afresh.
+        plan.stamps += stamp_inputs([f"{bundle}/{file}" for file in OWN_FILES])
         with open(f"{bundle}/plan.new", "w", encoding="utf-8", errors="surrogateescape") as output:
             output.write(render_plan(plan, __version__))
         os.rename(f"{bundle}/plan.new", f"{bundle}/plan")
