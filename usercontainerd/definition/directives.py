@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from usercontainerd.base.names import is_container_name
 from usercontainerd.base.unitfile import find_directive_problem, is_unit_name
 from usercontainerd.definition.directive_names import SECTIONS
 from usercontainerd.definition.specifiers import expand_instance
@@ -168,17 +169,30 @@ def _check_values(name: str, values: tuple[str, ...], place: Place) -> bool:
 def _take_unit_names(name: str, values: tuple[str, ...], place: Place) -> tuple[str, ...] | None:
     """Split lists of units and check each, since they become names of files."""
     if name not in _UNIT_LISTS:
-        return values
+        return _take_instance(values, place) if name == "DefaultInstance" else values
     units: list[str] = []
     good = True
     for value in values:
         if not value:
             units.clear()  # systemd: an empty value takes back earlier ones
         for word in place.expand(value).split():
-            if is_unit_name(word):
-                units.append(word)
-            else:
+            if not is_unit_name(word):
                 suggestion = f"{word}.target" if is_unit_name(f"{word}.target") else None
                 place.error(f'"{word}" is no name of a unit', suggestion)
                 good = False
+            # systemd.unit(5): an instance has other names only as the same instance of another template.
+            elif name == "Alias" and word.partition("@")[2] != f"{place.reading.name}.service":
+                place.error(f'"{word}" cannot be an alias; only PREFIX@{place.reading.name}.service can be')
+                good = False
+            else:
+                units.append(word)
     return tuple(units) if good else None
+
+
+def _take_instance(values: tuple[str, ...], place: Place) -> tuple[str, ...] | None:
+    if not place.reading.is_template:
+        place.warn("has a meaning in a template only")
+    bad = [value for value in values if not is_container_name(f"x@{value}")]
+    for value in bad:
+        place.error(f'"{value}" is no name of an instance')
+    return None if bad else values

@@ -29,11 +29,12 @@ class SourceText:
 class Reading:
     """What is shared while one definition is read: its name, its owner, its directory and the problems so far."""
 
-    __slots__ = ("_lines", "_problems", "directory", "name", "owner", "specifiers", "surplus")
+    __slots__ = ("_lines", "_problems", "directory", "is_template", "name", "owner", "specifiers", "surplus")
 
     def __init__(self, name: str, directory: str, owner: Owner, *, literal: bool = False) -> None:
         # A template is verified as the instance "1", which fits as a name, as a number and as part of a port.
-        self.name = f"{name}1" if name.endswith("@") else name
+        self.is_template = name.endswith("@")
+        self.name = f"{name}1" if self.is_template else name
         self.directory = directory
         self.owner = owner
         self.specifiers = None if literal else build_specifiers(self.name, owner)

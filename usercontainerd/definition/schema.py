@@ -1,7 +1,7 @@
 """Every key of a definition, in one table: the parser, the suggestions and the manual's test derive from it.
 
-A key's ``kind`` names its converter in ``usercontainerd.definition.layers``. ``default`` is as the manual prints it. ``like`` is what docker and podman, or systemd, call it.
-Keys of a table are written with a dot here: ``resources.memory`` is ``memory`` in ``[resources]``.
+A key's ``kind`` names its converter in ``usercontainerd.definition.layers``. ``default`` is as the manual prints it;
+``like`` is what docker and podman, or systemd, call it. Keys of a table are written with a dot here: ``resources.memory`` is ``memory`` in ``[resources]``.
 """
 
 from __future__ import annotations
