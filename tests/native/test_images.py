@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -315,6 +317,54 @@ def test_tampered_blob(context: Context, registry: FakeRegistry) -> None:
     registry.blobs[digest] = bytes(changed)
     pull(context, registry)
     wait_for_children()
+
+
+REGISTRY_CONFIGURATION = """\
+version: 0.1
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: {directory}}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+
+@pytest.mark.skipif(not os.access("/usr/bin/docker-registry", os.X_OK), reason="no docker-registry here")
+def test_tampered_blob_in_a_real_registry(context: Context, tmp_path: Path) -> None:
+    """One byte flipped in the registry's own storage."""
+    try:
+        shutil.copytree("/var/lib/registry/docker", tmp_path / "registry" / "docker")
+    except OSError:
+        pytest.skip("the machine's registry cannot be copied")
+    blobs = (tmp_path / "registry" / "docker" / "registry" / "v2" / "blobs").glob("sha256/*/*/data")
+    largest = max(blobs, key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    largest.chmod(0o600)
+    largest.write_bytes(data)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    configuration = tmp_path / "registry.yml"
+    configuration.write_text(REGISTRY_CONFIGURATION.format(directory=tmp_path / "registry", port=port))
+    Path(context.paths.config, "..", "containers", "registries.conf").resolve().write_text(
+        f'[[registry]]\nlocation = "127.0.0.1:{port}"\ninsecure = true\n'
+    )
+    process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        before = snapshot(context)
+        with pytest.raises(DigestMismatch) as caught:
+            pull_image(context, f"127.0.0.1:{port}/busybox")
+        assert f"expected sha256:{largest.parent.name}" in str(caught.value)
+        assert f"got {digest_of(bytes(data))}" in str(caught.value)
+        assert snapshot(context) == before
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def test_wrong_diff_id(context: Context, registry: FakeRegistry) -> None:

@@ -52,6 +52,13 @@ def file(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInf
     return member(name, **fields), content
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Clients that break off are what the tests are about."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 class FakeRegistry:
     """``blobs`` and ``manifests`` may be changed at any time; ``rules`` answer instead of them, by path.
 
@@ -67,7 +74,7 @@ class FakeRegistry:
         self.token: str | None = None
         self.realm: str | None = None
         self.address = address
-        self._server = ThreadingHTTPServer((address, 0), Handler)
+        self._server = QuietServer((address, 0), Handler)
         self._server.daemon_threads = True
         self._server.registry = self  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)

@@ -104,18 +104,17 @@ def pull_image(
     ``NoSuchImage``, ``PullDenied``, ``RegistryError``, ``DigestMismatch``, ``InvalidFormat``,
     ``StoreError``…
     """
-    local: ImageRecord | None = None
-    if policy in (PullPolicy.MISSING, PullPolicy.NEVER, PullPolicy.NEWER):
-        local = find_image(context, text)
-        if local is not None and not _is_usable(context, local, platform):
-            local = None
+    text = text.removeprefix("docker://")
+    local = find_image(context, text)
+    if local is not None and not _is_usable(context, local, platform):
+        local = None
     if policy is PullPolicy.NEVER and local is None:
         raise NoSuchImage(
             f"there is no image {text!r} here, and it must not be pulled", hint="pull policy: never"
         )
-    if local is not None and policy is not PullPolicy.NEWER:
+    if local is not None and policy in (PullPolicy.MISSING, PullPolicy.NEVER):
         return local
-    reference = parse_reference(text.removeprefix("docker://")).with_default_tag()
+    reference = parse_reference(text).with_default_tag()
     configuration = read_registries(context)
     candidates = configuration.candidates(reference)
     if not candidates:
@@ -123,12 +122,19 @@ def pull_image(
             f"{text!r} names no registry, and registries.conf has no unqualified-search-registries",
             hint=f"use a full name, such as docker.io/library/{reference}",
         )
+    # A name that is new brings layers in all likelihood: the worker starts up while requests is being imported.
+    worker = start_worker(context) if local is None else None
     try:
-        return _pull_first(context, configuration, candidates, progress, platform)
+        return _pull_first(
+            context, configuration, candidates, progress=progress, platform=platform, worker=worker
+        )
     except UsercontainerError:
-        if local is not None:
+        if local is not None and policy is PullPolicy.NEWER:
             return local
         raise
+    finally:
+        if worker is not None:
+            worker.close(wait=False)
 
 
 def _is_usable(context: Context, record: ImageRecord, platform: Platform | None) -> bool:
@@ -141,8 +147,10 @@ def _pull_first(
     context: Context,
     configuration: RegistriesConfiguration,
     candidates: Sequence[Reference],
+    *,
     progress: Progress,
     platform: Platform | None,
+    worker: Worker | None,
 ) -> ImageRecord:
     from usercontainerd.engine.pulling import Pull
 
@@ -150,7 +158,10 @@ def _pull_first(
     failures: list[UsercontainerError] = []
     for candidate in candidates:
         try:
-            with Pull(context, configuration, candidate, progress=progress, platform=wanted) as pull:
+            with Pull(
+                context, configuration, candidate, progress=progress, platform=wanted, worker=worker
+            ) as pull:
+                worker = None  # it goes with the pull
                 return pull.run()
         except (NoSuchImage, PullDenied) as error:
             failures.append(error)

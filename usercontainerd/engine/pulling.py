@@ -86,7 +86,10 @@ class PendingLayer:
 
 
 class Pull:
-    """Use as a context manager: what it holds (connections, locks, the worker) goes with the block."""
+    """Use as a context manager: what it holds (connections, locks, the worker) goes with the block.
+
+    ``worker`` is one that is starting up already; without it one is started when layers are missing.
+    """
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class Pull:
         progress: Progress = ignore_progress,
         platform: Platform | None = None,
         limits: UnpackLimits | None = None,
+        worker: Worker | None = None,
     ) -> None:
         self._context = context
         self._reference = reference
@@ -106,7 +110,7 @@ class Pull:
         self._store = Store(context.paths)
         self._images = ImageStore(self._store)
         self._stack = ExitStack()
-        self._worker: Worker | None = None
+        self._worker = worker
         self._stage: Stage | None = None
         self._locks: dict[Digest, ObjectLock] = {}
         self._pending: list[PendingLayer] = []
