@@ -29,7 +29,7 @@ from usercontainerd.engine.context import build_context
 from usercontainerd.engine.definitions import build_owner, definition_directories, explain_missing
 from usercontainerd.generator.inputs import instances_directory
 from usercontainerd.kernel.notification import notify, one_line
-from usercontainerd.systemd.manager import SERVICE, Manager
+from usercontainerd.systemd.renewal import reload_unknown_unit
 from usercontainerd.systemd.unit import build_unit
 
 TYPE_CHECKING = False
@@ -83,10 +83,7 @@ def renew_unit(context: Context, name: str, bus_address: str | None = None) -> N
     if found.template is not None:
         note_instance(context.paths.runtime, found)
     unit = unit_name(name)
-    with Manager.connect(context.paths.runtime_root, bus_address) as manager:
-        manager.reload()
-        (commands,) = manager.get_properties([(unit, SERVICE, "ExecStartPre")])
-    if any(os.path.basename(command[0]) == "renew-unit" for command in commands or ()):
+    if not reload_unknown_unit(context.paths.runtime_root, unit, bus_address):
         raise SystemdError(
             "systemd was reloaded, but no unit was generated for this container",
             where=unit,

@@ -98,8 +98,6 @@ def build_failed_unit(name: str, problems: Sequence[str], path: str, programs: P
         ("NotifyAccess", "all"),
         ("ExecStartPre", render_command((programs.renew_unit, name))),
         ("ExecStart", render_command((programs.launch, name))),
-        ("ExecStopPost", render_command((programs.cleanup, name), "-")),
-        ("KillMode", "mixed"),
         ("SyslogIdentifier", render_text(name)),
         ("Slice", SLICE),
         ("Delegate", "yes"),

@@ -1,0 +1,48 @@
+"""Having systemd load a unit anew while it is being started.
+
+A definition that is edited while its container is stopped escapes systemd's notice: it compares times only of units
+that are loaded. Whoever reads the definition at the start can compare the text of the unit with what it should be.
+A reload in the middle of a start is sound: the start goes on under the new settings. Limits, restart and stop settings
+hold at once; what concerns a process from its beginning (``Nice=``, ``LimitNOFILE=``, ``Environment=``) does for
+commands that are yet to be run, as the main one is during ``ExecStartPre=``.
+"""
+
+from __future__ import annotations
+
+from usercontainerd.systemd.manager import SERVICE, Manager
+
+PRE_COMMAND = "renew-unit"
+
+
+def is_generated_unit_current(runtime_root: str, unit: str, text: str) -> bool:
+    """Tell whether the generator has written ``text`` for ``unit``; True as well if it has written nothing."""
+    try:
+        with open(
+            f"{runtime_root}/systemd/generator/{unit}", encoding="utf-8", errors="surrogateescape"
+        ) as file:
+            return file.read() == text
+    except OSError:
+        return True
+
+
+def reload_stale_unit(runtime_root: str, unit: str, text: str, bus_address: str | None = None) -> bool:
+    """Reload systemd if the generated ``unit`` is not ``text`` any more; return whether that was so.
+
+    Raises ``SystemdError`` when systemd cannot be reached.
+    """
+    if is_generated_unit_current(runtime_root, unit, text):
+        return False
+    with Manager.connect(runtime_root, bus_address) as manager:
+        manager.reload()
+    return True
+
+
+def reload_unknown_unit(runtime_root: str, unit: str, bus_address: str | None = None) -> bool:
+    """Reload systemd; return whether ``unit`` now is one that the generator knows how to start.
+
+    Those that it does not have ``renew-unit`` as a command before the main one.
+    """
+    with Manager.connect(runtime_root, bus_address) as manager:
+        manager.reload()
+        (commands,) = manager.get_properties([(unit, SERVICE, "ExecStartPre")])
+    return not any(command[0].rpartition("/")[2] == PRE_COMMAND for command in commands or ())
