@@ -8,7 +8,14 @@ from __future__ import annotations
 import os
 import time
 
-from usercontainerd.base.errors import InUse, InvalidReference, NoSuchImage, PullDenied, UsercontainerError
+from usercontainerd.base.errors import (
+    InUse,
+    InvalidReference,
+    NoSuchImage,
+    PullDenied,
+    RegistryError,
+    UsercontainerError,
+)
 from usercontainerd.definition.model import PullPolicy
 from usercontainerd.kernel.idmap import read_id_map
 from usercontainerd.oci.platform import Platform, plan_host_platform
@@ -128,7 +135,7 @@ def pull_image(
         return _pull_first(
             context, configuration, candidates, progress=progress, platform=platform, worker=worker
         )
-    except UsercontainerError:
+    except (NoSuchImage, PullDenied, RegistryError):
         if local is not None and policy is PullPolicy.NEWER:
             return local
         raise

@@ -137,7 +137,7 @@ def remove_remains(context: Context, name: str) -> None:
     """
     from usercontainerd.engine.containers import summary_cache
     from usercontainerd.engine.images import empty_trash
-    from usercontainerd.kernel.trees import remove_tree
+    from usercontainerd.kernel.trees import make_private_directories, remove_tree
     from usercontainerd.runtime.remains import discard_runtime_state, trash_directory
 
     paths = context.paths
@@ -147,7 +147,7 @@ def remove_remains(context: Context, name: str) -> None:
     trash = trash_directory(paths)
     target = f"{trash}/container-{os.getpid()}-{os.urandom(6).hex()}"
     try:
-        os.makedirs(trash, mode=0o700, exist_ok=True)
+        make_private_directories(trash)
         os.rename(paths.container_data(name), target)
     except FileNotFoundError:
         pass

@@ -24,6 +24,7 @@ from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.images import ignore_progress, open_images, pull_image
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
+from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.network.pasta import HOST_ADDRESS, PASTA, plan_pasta_arguments
 from usercontainerd.network.resolver import build_hosts, build_resolv_conf
 from usercontainerd.runtime.capabilities import plan_bounding_set
@@ -126,7 +127,9 @@ def prepare_container(
     # For `exec` and `ps`: what they need of all this, without the time to parse it.
     extracts = {
         "process.json": json.dumps(plan_exec_process(specification["process"])),
-        "summary": render_summary(build_summary(definition, plan_arguments(definition, image), record.id)),
+        "summary": render_summary(
+            build_summary(definition, plan_arguments(definition, image), record.id, image.labels)
+        ),
     }
     write_bundle(context, definition, layers, {"config.json": json.dumps(specification), **extracts}, plan)
 
@@ -250,7 +253,7 @@ def _make_sources(context: Context, mounts: tuple[Mount, ...]) -> tuple[tuple[st
     for mount in mounts:
         if mount.type is MountType.VOLUME:
             directory = f"{context.paths.data}/volumes/{mount.source}/_data"
-            _make_directory(directory)
+            _make_volume(directory)
             volumes.append((mount.source, directory))
         elif mount.type is MountType.BIND and not os.path.lexists(mount.source):
             if not mount.create:
@@ -261,6 +264,16 @@ def _make_sources(context: Context, mounts: tuple[Mount, ...]) -> tuple[tuple[st
                 )
             _make_directory(mount.source)
     return tuple(volumes)
+
+
+def _make_volume(directory: str) -> None:
+    try:
+        make_private_directories(os.path.dirname(directory))
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise explain_write_error(error, directory) from error
 
 
 def _make_directory(path: str) -> None:
@@ -295,7 +308,7 @@ def write_bundle(
     }
     try:
         for directory in (f"{bundle}/lower", f"{bundle}/rootfs", plan.data, context.paths.crun_root):
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_private_directories(directory)
         _unlink(f"{bundle}/plan")
         for entry in os.listdir(f"{bundle}/lower"):
             os.unlink(f"{bundle}/lower/{entry}")

@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from usercontainerd.base.errors import (
     Busy,
+    Cancelled,
     DigestMismatch,
     InvalidFormat,
     NoSuchImage,
@@ -71,6 +72,11 @@ class Phase(StrEnum):
     UNPACK = "unpack"  # all bytes have come; done = total once it is unpacked
     STORE = "store"
     DONE = "done"
+
+
+def is_interruption(kind: type[BaseException]) -> bool:
+    """Tell whether somebody wants the pull to end, as opposed to a failure."""
+    return issubclass(kind, Cancelled) or not issubclass(kind, Exception)
 
 
 class PendingLayer:
@@ -129,7 +135,7 @@ class Pull:
         self._salvage()
         if self._worker is not None:
             # A user who interrupts need not watch the clean-up.
-            self._worker.close(wait=kind is None or issubclass(kind, UsercontainerError))
+            self._worker.close(wait=kind is None or not is_interruption(kind))
         if (
             self._made
             and kind is not None
@@ -170,6 +176,8 @@ class Pull:
         else:
             self._store_records(record, None)
         self._progress(Phase.DONE, str(self._reference), 1, 1)
+        if self._worker is not None and (left := os.listdir(self._store.trash)):
+            self._worker.remove(self._store.trash, left)
         return self._images.find(record.id) or record
 
     # Manifest and configuration
@@ -214,7 +222,7 @@ class Pull:
 
     def _fetch_image(self, manifest: Manifest) -> ImageRecord:
         self._store.prepare()
-        swept = sweep_stages(self._store)
+        sweep_stages(self._store)
         data = self._client.fetch_blob(manifest.config, limit=MAX_CONFIGURATION)
         configuration = parse_image_configuration(data, where=str(self._reference))
         if len(configuration.diff_ids) != len(manifest.layers):
@@ -222,8 +230,6 @@ class Pull:
                 f"the manifest has {len(manifest.layers)} layers, the configuration {len(configuration.diff_ids)}",
                 where=str(self._reference),
             )
-        if swept:
-            self._get_worker().remove(self._store.trash, swept)
         self._fetch_layers(dict(zip(configuration.diff_ids, manifest.layers, strict=True)))
         record = self._build_record(manifest, configuration)
         self._store_records(record, data)

@@ -41,7 +41,7 @@ def summarise_definition(context: Context, name: str) -> Summary:
         image_id, configuration, files = _look_up_image(context, definition)
         watched += files
         arguments = plan_arguments(definition, configuration)
-        summary = build_summary(definition, arguments, image_id, _stamp(watched))
+        summary = build_summary(definition, arguments, image_id, configuration.labels, _stamp(watched))
     _keep(context, name, summary)
     return summary
 
@@ -69,7 +69,7 @@ def _stamp(paths: list[str]) -> list[tuple[str, str]]:
 def _keep(context: Context, name: str, summary: Summary) -> None:
     path = summary_cache(context.paths, name)
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        make_private_directories(os.path.dirname(path))
         write_atomic(path, os.fsencode(render_summary(summary)), sync=False)
     except (OSError, StoreError):
         pass  # a list may be slow, but not fail, for want of a cache

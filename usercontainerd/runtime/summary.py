@@ -78,20 +78,32 @@ _SINGLE = ("image", "image_id", "command", "ports", "network", "definition", "pr
 
 
 def build_summary(
-    definition: Definition, arguments: tuple[str, ...], image_id: str, stamps: Iterable[tuple[str, str]] = ()
+    definition: Definition,
+    arguments: tuple[str, ...],
+    image_id: str,
+    image_labels: Iterable[tuple[str, str]] = (),
+    stamps: Iterable[tuple[str, str]] = (),
 ) -> Summary:
-    """Summarise a definition; ``arguments`` are what it runs, entrypoint and command."""
+    """Summarise a definition; ``arguments`` are what it runs, entrypoint and command. As in docker, the image's labels
+    are the container's, too.
+    """
     return Summary(
-        image=definition.image,
+        image=shorten_image(definition.image),
         image_id=image_id,
         command=" ".join(arguments),
         ports=render_ports(definition.ports),
         network=definition.network.value,
         definition=definition.sources[0] if definition.sources else "",
         mounts=(mount.source or mount.target for mount in definition.mounts),
-        labels=definition.labels,
+        labels={**dict(image_labels), **dict(definition.labels)}.items(),
         stamps=stamps,
     )
+
+
+def shorten_image(image: str) -> str:
+    """Leave out the digest of a name that has a tag, too: people know images by their tags."""
+    name, _, _ = image.partition("@")
+    return name if ":" in name.rpartition("/")[2] else image
 
 
 def render_ports(ports: Iterable[Port]) -> str:

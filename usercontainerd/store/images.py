@@ -145,13 +145,22 @@ def name_file(name: str) -> str:
 
 
 def _read(path: str) -> bytes | None:
+    # Half the time of open(): a list of images reads hundreds of these.
     try:
-        with open(path, "rb") as file:
-            return file.read(_MAX_RECORD + 1)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreError(f"cannot read: {error.strerror}", where=path) from error
+    try:
+        data = b""
+        while len(data) <= _MAX_RECORD and (chunk := os.read(fd, 16384)):
+            data += chunk
+        return data
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=path) from error
+    finally:
+        os.close(fd)
 
 
 class ImageStore:
@@ -256,7 +265,8 @@ class ImageStore:
         for name in self.all_names():
             if reference.digest in name.digests and name.reference.name == reference.name:
                 return self._with_names(self.read(name.image))
-        return None
+        # A name may have moved on; what a container was made from stays the same by its digest.
+        return next((image for image in self.all() if image.manifest == reference.digest), None)
 
     def _find_prefix(self, text: str) -> ImageRecord | None:
         prefix = text.removeprefix("sha256:")
