@@ -1,7 +1,8 @@
 """Every key of a definition, in one table: the parser, the suggestions and the manual's test derive from it.
 
-A key's ``kind`` names its converter in ``usercontainerd.definition.layers``. ``default`` is as the manual prints it;
-``like`` is what docker and podman, or systemd, call it. Keys of a table are written with a dot here: ``resources.memory`` is ``memory`` in ``[resources]``.
+A key's ``kind`` names its converter in ``usercontainerd.definition.layers``. ``default`` is as the manual prints it,
+``like`` what docker and podman, or systemd, call it. Keys of a table are written with a dot here:
+``resources.memory`` is ``memory`` in ``[resources]``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ KEYS: dict[str, Key] = {
     "image": Key("image", "", "The image to run", "podman run IMAGE"),
     "pull": Key("pull", '"missing"', "When the image is pulled at start", "--pull"),
     "command": Key(
-        "argv", "the image's", "The command, or the arguments of the entry point", "podman run … COMMAND"
+        "argv", "the image's", "The command, or the arguments of the entry point", "podman run IMAGE COMMAND"
     ),
     "entrypoint": Key("argv", "the image's", "The program that the command is given to", "--entrypoint"),
     "environment": Key("environment", "{}", "Environment variables", "--env"),
@@ -55,16 +56,18 @@ KEYS: dict[str, Key] = {
     "restart": Key("restart", '"no"', "When systemd starts the container again", "--restart"),
     "notify": Key("notify", '"started"', "Who says that the container is ready", "--sdnotify"),
     "writable_layer": Key("writable_layer", '"fresh"', "What becomes of the container's own changes", "--rm"),
-    "resources.memory": Key("memory", "no limit", "Memory above which the container is killed", "--memory"),
+    "resources.memory": Key(
+        "memory", "no limit", "Memory above which the container is killed", "--memory, MemoryMax="
+    ),
     "resources.memory_high": Key(
         "memory", "no limit", "Memory above which the container is slowed", "MemoryHigh="
     ),
     "resources.swap": Key(
         "swap", "as much as memory", "Swap beside the memory", "--memory-swap, MemorySwapMax="
     ),
-    "resources.cpus": Key("cpus", "no limit", "Processors' worth of time", "--cpus"),
+    "resources.cpus": Key("cpus", "no limit", "Processors' worth of time", "--cpus, CPUQuota="),
     "resources.cpu_weight": Key("weight", "100", "Share of processor time under contention", "CPUWeight="),
-    "resources.pids": Key("pids", "systemd's", "Number of processes and threads", "--pids-limit"),
+    "resources.pids": Key("pids", "systemd's", "Number of processes and threads", "--pids-limit, TasksMax="),
     "resources.io_weight": Key("weight", "100", "Share of disk bandwidth under contention", "IOWeight="),
     "security.add_capabilities": Key(
         "capabilities", "[]", "Capabilities beyond the default ones", "--cap-add"
