@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-from usercontainerd.base.errors import NoSuchImage, PullDenied, RegistryError, UsercontainerError
+from usercontainerd.base.errors import InvalidFormat, NoSuchImage, PullDenied, RegistryError
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.oci.digest import (
     Digest,
@@ -242,7 +242,7 @@ class RegistryClient:
         try:
             document = parse_json(response.read_all(MAX_ERROR), "error", limit=MAX_ERROR)
             words = [error.get("message").text("") for error in document.get("errors").elements()]
-        except UsercontainerError:
+        except (RegistryError, InvalidFormat):
             return ""
         finally:
             response.close()

@@ -10,16 +10,17 @@ import os
 from usercontainerd.base.errors import StoreError
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.oci.digest import Digest, check_digest, compute_digest
-from usercontainerd.oci.manifest import MAX_MANIFEST
 from usercontainerd.store.layout import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MAX_BLOB = 4 * 1024 * 1024  # as oci.manifest, which would bring dataclasses into every listing of images
+
 
 class BlobStore:
-    """The blobs of a store, each at most 4 MiB."""
+    """The blobs of a store, each at most ``MAX_BLOB`` bytes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -32,7 +33,7 @@ class BlobStore:
         path = self._store.blob(digest)
         try:
             with open(path, "rb") as file:
-                data = file.read(MAX_MANIFEST + 1)
+                data = file.read(MAX_BLOB + 1)
         except OSError as error:
             raise StoreError(
                 f"a part of an image cannot be read: {error.strerror}",

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.kernel.atomicfile import explain_write_error
+from usercontainerd.kernel.trees import make_private_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Store:
         for name in _DIRECTORIES:
             path = f"{self.root}/{name}"
             try:
-                os.makedirs(path, mode=0o700, exist_ok=True)
+                make_private_directories(path)
             except OSError as error:
                 raise explain_write_error(error, path) from error
 
