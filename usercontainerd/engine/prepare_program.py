@@ -1,4 +1,4 @@
-"""The program ``prepare NAME``: runs within a unit's start, tells systemd how far a pull is, and can be stopped.
+"""The program ``prepare NAME``: runs for a unit's start, tells how far a pull is, and can be stopped.
 
 While bytes arrive the start timeout is put off (``EXTEND_TIMEOUT_USEC=``, sd_notify(3)), so that a slow line is no
 failure; a line that is silent for a minute is.
@@ -15,7 +15,8 @@ from usercontainerd.base.programs import Programs
 from usercontainerd.base.sizes import format_size
 from usercontainerd.engine.context import build_context
 from usercontainerd.engine.preparation import prepare_container
-from usercontainerd.kernel.notification import notify, one_line
+from usercontainerd.kernel.notification import one_line
+from usercontainerd.runtime.preparing import ERROR, render_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +27,10 @@ INTERVAL = 0.25  # seconds between two reports
 
 
 class UnitProgress:
-    """Reports a pull as the unit's status text."""
+    """Reports a pull as the unit's status text: messages of sd_notify(3) that the launcher passes on."""
 
-    def __init__(self, address: str | None, image: str) -> None:
-        self.address = address
-        self.image = image
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._items: dict[str, tuple[int, int]] = {}
         self._last = 0.0
 
@@ -44,9 +44,9 @@ class UnitProgress:
         self._last = now
         done = sum(each for each, _ in self._items.values())
         total = sum(each for _, each in self._items.values())
-        share = f"{format_size(done)} of {format_size(total)}" if total else format_size(done)
-        text = one_line(f"{phase.capitalize()} {self.image}: {share}")
-        notify(self.address, f"EXTEND_TIMEOUT_USEC={SILENCE_LIMIT * 1_000_000}\nSTATUS={text}")
+        share = f": {format_size(done)} of {format_size(total)}" if total else ""
+        text = one_line(f"Pulling the image of {self.name} ({phase}){share}")
+        os.write(1, render_message(f"EXTEND_TIMEOUT_USEC={SILENCE_LIMIT * 1_000_000}\nSTATUS={text}"))
 
 
 def _cancel(_number: int, _frame: FrameType | None) -> None:
@@ -54,24 +54,27 @@ def _cancel(_number: int, _frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
-    """``prepare NAME``."""
+    """``prepare NAME [NOTIFY-SOCKET]``: the socket is the unit's, for a container that reports READY itself."""
     import signal
 
-    if len(arguments) != 1:
-        sys.stderr.write("usage: prepare NAME\n")
+    if not arguments:
+        sys.stderr.write("usage: prepare NAME [NOTIFY-SOCKET]\n")
         return 125
-    address = environment.get("NOTIFY_SOCKET")
     signal.signal(signal.SIGTERM, _cancel)
+    # The launcher is gone when its unit was stopped: then nobody wants the image any more.
+    signal.signal(signal.SIGPIPE, _cancel)
     try:
         context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
         prepare_container(
-            context, arguments[0], progress=UnitProgress(address, arguments[0]), notify_socket=address
+            context,
+            arguments[0],
+            progress=UnitProgress(arguments[0]),
+            notify_socket=arguments[1] if len(arguments) > 1 else None,
         )
     except UsercontainerError as error:
-        sys.stderr.write(f"{error}\n")
         try:
-            notify(address, f"STATUS={one_line(str(error))}")
-        except UsercontainerError:
+            os.write(1, render_message(f"{ERROR}{one_line(str(error), 4000)}"))
+        except (Cancelled, BrokenPipeError):
             pass
         return error.exit_status
     return 0

@@ -61,7 +61,9 @@ def _parse_groups(group: str) -> Iterator[tuple[str, int, tuple[str, ...]]]:
 def resolve_identity(wanted: str, passwd: str, group: str, *, where: str) -> Identity:
     """Return who ``wanted`` is (empty: root), by docker's rules.
 
-    A number needs no entry; a name does. Supplementary groups come from group(5) unless a group is named.
+    A number needs no entry; a name does. Supplementary groups come from group(5) unless a group is named; the
+    primary one is among them, or its process could drop it to get past a file that denies that very group
+    (CVE-2022-2989).
     Raises ``InvalidArgument`` naming ``where`` for an unknown name.
     """
     user_text, colon, group_text = wanted.partition(":")
@@ -76,13 +78,14 @@ def resolve_identity(wanted: str, passwd: str, group: str, *, where: str) -> Ide
     uid = entry.uid if entry is not None else number or 0
     home = entry.home if entry is not None and entry.home.startswith("/") else "/"
     if colon and group_text:
-        return Identity(uid, _resolve_group(group_text, group, where), (), home)
+        gid = _resolve_group(group_text, group, where)
+        return Identity(uid, gid, (gid,), home)
     gid = entry.gid if entry is not None else 0
-    extra = sorted(
-        {found for _, found, members in _parse_groups(group) if entry is not None and entry.name in members}
-        - {gid}
-    )
-    return Identity(uid, gid, tuple(extra[:1000]), home)
+    listed = {
+        found for _, found, members in _parse_groups(group) if entry is not None and entry.name in members
+    }
+    own = (gid,) if wanted else ()
+    return Identity(uid, gid, (*own, *sorted(listed - {gid})[:1000]), home)
 
 
 def _resolve_group(text: str, group: str, where: str) -> int:

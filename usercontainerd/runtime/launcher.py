@@ -24,7 +24,7 @@ import os
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError, printable
-from usercontainerd.base.names import is_container_name
+from usercontainerd.base.names import is_container_name, unit_name
 from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.cgroups import enter_subgroup, repeat_limits, write_file
 from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
@@ -39,8 +39,6 @@ from usercontainerd.kernel.userns import (
 )
 from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
 from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, layer_directory
-
-SIGTERM = 15
 
 
 class AlreadyReported(Exception):
@@ -110,19 +108,10 @@ def obtain_plan(launch: Launch) -> LaunchPlan:
 
 
 def _prepare(launch: Launch) -> None:
-    import signal
+    from usercontainerd.runtime.preparing import run_prepare
 
-    pid = spawn([f"{launch.programs}/prepare", launch.name], launch.inherited)
-
-    def forward(number: int, _frame: object) -> None:
-        # A stop while the image is pulled: let the pull end cleanly before systemd kills the rest of the cgroup.
-        os.kill(pid, number)
-
-    previous = signal.signal(SIGTERM, forward)
-    try:
-        status = wait_exit(pid)
-    finally:
-        signal.signal(SIGTERM, previous)
+    unit = unit_name(launch.name)
+    status = run_prepare(unit, launch.name, f"{launch.programs}/prepare", launch.inherited, launch.notify)
     if status != 0:
         raise AlreadyReported(status if status > 0 else 128 - status)
 

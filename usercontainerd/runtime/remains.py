@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.kernel.trees import remove_tree
+from usercontainerd.kernel.trees import make_private_directories, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,5 +64,5 @@ def discard_layer(paths: Paths, name: str) -> str | None:
         except FileNotFoundError:
             if not os.path.lexists(layer):
                 return None
-            os.makedirs(trash, mode=0o700, exist_ok=True)
+            make_private_directories(trash)
     return None

@@ -31,6 +31,8 @@ MASKED_PATHS = (
     "/sys/firmware",
     "/sys/fs/selinux",
 )
+# With the host's network its /sys is bound with all that is mounted there, and those mounts are not read-only.
+HOST_MASKED_PATHS = ("/sys/kernel", "/sys/fs/bpf", "/sys/fs/fuse/connections", "/sys/fs/pstore")
 READ_ONLY_PATHS = ("/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 # Podman's --systemd=true: commands that are an init system, which needs a writable cgroup and tmpfs on /run.
@@ -138,7 +140,10 @@ def build_specification(
         },
         "linux": {
             "namespaces": [{"type": kind} for kind in plan_namespaces(definition.network)],
-            "maskedPaths": list(MASKED_PATHS),
+            "maskedPaths": [
+                *MASKED_PATHS,
+                *(HOST_MASKED_PATHS if definition.network is Network.HOST else ()),
+            ],
             "readonlyPaths": list(READ_ONLY_PATHS),
             # Pings without a capability, as in Podman. pasta's namespace is not crun's: the launcher writes it there.
             **(
