@@ -120,7 +120,7 @@ def tell_memory_story(story: Story) -> None:
         "mkdir -p ~/.config/usercontainerd/containers\n"
         f"cat > ~/.config/usercontainerd/containers/hog.toml <<'END'\n{HOG}END\n"
         "systemctl --user daemon-reload\n"
-        "systemctl --user start container@hog || true\n"
+        "systemctl --user start container@hog\n"
         "sleep 2\n"
         "systemctl --user show -p MemoryMax -p Result container@hog",
         expect="Result=oom-kill",
