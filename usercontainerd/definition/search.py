@@ -177,7 +177,7 @@ def _is_mask(status: os.stat_result) -> bool:
 def _scan(directory: str, problems: list[Diagnostic]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(directory) as entries:
-            return list(entries)
+            return sorted(entries, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
