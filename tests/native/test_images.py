@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -580,13 +581,14 @@ DRIVER = (
 )
 
 
-def start_pull(context: Context, name: str) -> subprocess.Popen[str]:
+def start_pull(context: Context, name: str, *, start_new_session: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, name],
         env={**dict(context.environment), "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=start_new_session,
     )
 
 
@@ -638,6 +640,30 @@ def test_interrupted(context: Context, registry: FakeRegistry, signals: tuple[in
     pull(context, registry)
     again = [path for path in registry.paths()[asked:] if "/blobs/" in path]
     assert not any(manifest["layers"][0]["digest"] in path for path in again) or signals == (signal.SIGKILL,)
+
+
+def test_killed_at_random_moments(context: Context, registry: FakeRegistry) -> None:
+    """Puller and worker alike: what is there afterwards is whole, and the next pull sweeps the rest."""
+    layers = [build_tar(*[file(f"{n}/{m}", os.urandom(2000), uid=n) for m in range(400)]) for n in range(4)]
+    registry.add_image("app", "latest", layers)
+    for _ in range(12):
+        process = start_pull(context, f"{registry.host}/app", start_new_session=True)
+        time.sleep(random.uniform(0.1, 0.9))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        for record in list_images(context):
+            assert open_images(context).is_whole(record)
+        for diff_id in open_images(context).layers.all():
+            record_of_layer = open_images(context).layers.read(diff_id)
+            assert record_of_layer is not None
+            assert record_of_layer.entries == 400
+        remove_or_not = random.random() < 0.3
+        if remove_or_not and list_images(context):
+            remove_image(context, "app")
+    record = pull_image(context, f"{registry.host}/app")
+    assert open_images(context).is_whole(record)
+    assert os.listdir(store_of(context).staging) == []
+    assert os.listdir(store_of(context).trash) == []
 
 
 def test_two_processes_share_the_work(context: Context, registry: FakeRegistry) -> None:
