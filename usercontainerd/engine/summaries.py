@@ -11,6 +11,7 @@ from usercontainerd.engine.containers import summary_cache
 from usercontainerd.engine.definitions import build_owner, definition_directories, plan_watched
 from usercontainerd.engine.images import find_image, open_images
 from usercontainerd.kernel.atomicfile import write_atomic
+from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
 from usercontainerd.runtime.plan import stamp_path

@@ -1,8 +1,26 @@
-"""Removing directory trees that hold what containers wrote: odd modes, foreign owners, deep nesting."""
+"""Making directories that are the user's alone, and removing trees that hold what containers wrote.
+
+Those have odd modes, foreign owners and deep nesting.
+"""
 
 from __future__ import annotations
 
 import os
+
+
+def make_private_directories(path: str) -> None:
+    """Make ``path`` and the parents that are missing, each at mode 700; ``os.makedirs`` has it for the last only.
+
+    What containers and images leave in the store has set-user-ID files of the user: nobody else shall get there.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except FileNotFoundError:
+        make_private_directories(os.path.dirname(path))
+        os.mkdir(path, 0o700)
 
 
 def remove_tree(path: str) -> bool:

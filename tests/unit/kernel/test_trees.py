@@ -1,9 +1,12 @@
 """Removing trees as containers leave them."""
 
 import os
+import stat
 from pathlib import Path
 
-from usercontainerd.kernel.trees import remove_tree
+import pytest
+
+from usercontainerd.kernel.trees import make_private_directories, remove_tree
 
 
 def test_a_tree_with_closed_directories_and_links_out(tmp_path: Path) -> None:
@@ -40,3 +43,16 @@ def test_what_is_not_there_is_gone_already(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="ascii")
     assert remove_tree(str(tmp_path / "file"))
     assert os.listdir(tmp_path) == []
+
+
+def test_all_directories_that_are_made_are_private(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o755)
+    target = tmp_path / "a/b/c"
+    for _ in range(2):
+        make_private_directories(str(target))
+    for path in (target, target.parent, target.parent.parent):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_private_directories(str(tmp_path / "file"))
