@@ -88,6 +88,10 @@ def take_directives(value: object, place: Place) -> Layer | None:
 def _find_name(section: str, key: str, place: Place) -> str | None:
     """Return systemd's spelling of ``key``."""
     known = SECTIONS[section]
+    problem = find_directive_problem(key.replace("_", ""), "")
+    if problem is not None:
+        place.error("is no systemd directive")
+        return None
     if key in known or key.startswith("X-"):
         return key
     folded = key.replace("_", "")
@@ -117,12 +121,9 @@ def _by_folded(section: str) -> dict[str, str]:
 
 
 def _check_name(section: str, name: str, place: Place) -> bool:
-    problem = find_directive_problem(name, "")
-    if problem is not None:
-        place.error(problem)
-        return False
     if name in REFUSED and section != "install":
-        place.error(f"{name} cannot be set: {REFUSED[name]}")
+        subject = "" if place.path[-1] == name else f"{name} "
+        place.error(f"{subject}cannot be set: {REFUSED[name]}")
         return False
     if section == "service" and name in _MISTAKEN:
         place.warn(f"acts on the launcher on the host; for the container use the key {_MISTAKEN[name]}")
