@@ -34,7 +34,6 @@ from usercontainerd.systemd.unit import build_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from usercontainerd.definition.search import Found
     from usercontainerd.engine.context import Context
 
 CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h, which systemctl shows as 78/CONFIG
@@ -81,7 +80,7 @@ def renew_unit(context: Context, name: str, bus_address: str | None = None) -> N
         raise Problems([str(one) for one in diagnostics if one.is_error])
     build_unit(definition, context.programs)
     if found.template is not None:
-        note_instance(context.paths.runtime, found)
+        note_instance(context.paths.runtime, name)
     unit = unit_name(name)
     if not reload_unknown_unit(context.paths.runtime_root, unit, bus_address):
         raise SystemdError(
@@ -91,12 +90,12 @@ def renew_unit(context: Context, name: str, bus_address: str | None = None) -> N
         )
 
 
-def note_instance(runtime: str, found: Found) -> None:
+def note_instance(runtime: str, name: str) -> None:
     """Let the generator know, until the next boot, that this instance of a template is used."""
     directory = instances_directory(runtime)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        os.close(os.open(f"{directory}/{found.name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise SystemdError(f"cannot note the instance: {error.strerror}", where=directory) from error
 

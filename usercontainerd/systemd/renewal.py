@@ -2,9 +2,11 @@
 
 A definition that is edited while its container is stopped escapes systemd's notice: it compares times only of units
 that are loaded. Whoever reads the definition at the start can compare the text of the unit with what it should be.
-A reload in the middle of a start is sound: the start goes on under the new settings. Limits, restart and stop settings
-hold at once; what concerns a process from its beginning (``Nice=``, ``LimitNOFILE=``, ``Environment=``) does for
-commands that are yet to be run, as the main one is during ``ExecStartPre=``.
+
+A reload in the middle of a start is sound: the start goes on under the new settings. Restart and stop settings hold
+at once; what concerns a process from its beginning (``Nice=``, ``LimitNOFILE=``, ``Environment=``) does for commands
+that are yet to be run, as the main one is during ``ExecStartPre=``; limits are written into the cgroup before the next
+command, or when a process is attached to the unit.
 """
 
 from __future__ import annotations
@@ -25,16 +27,35 @@ def is_generated_unit_current(runtime_root: str, unit: str, text: str) -> bool:
         return True
 
 
-def reload_stale_unit(runtime_root: str, unit: str, text: str, bus_address: str | None = None) -> bool:
+def reload_stale_unit(
+    runtime_root: str, unit: str, text: str, *, pid: int, bus_address: str | None = None
+) -> bool:
     """Reload systemd if the generated ``unit`` is not ``text`` any more; return whether that was so.
 
-    Raises ``SystemdError`` when systemd cannot be reached.
+    ``pid`` is a process of the unit; it stays where it is. Raises ``SystemdError`` when systemd cannot be reached.
     """
     if is_generated_unit_current(runtime_root, unit, text):
         return False
     with Manager.connect(runtime_root, bus_address) as manager:
         manager.reload()
+        subgroup = read_subgroup(unit, pid)
+        if subgroup is not None:
+            manager.attach_processes(unit, subgroup, [pid])
     return True
+
+
+def read_subgroup(unit: str, pid: int) -> str | None:
+    """Return where in the cgroup of ``unit`` the process is (``/`` or a path below), None if it is elsewhere."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            groups = [line[3:].rstrip("\n") for line in file if line.startswith("0::")]
+    except OSError:
+        return None
+    for group in groups:
+        _, found, below = f"{group}/".partition(f"/{unit}/")
+        if found:
+            return f"/{below}".rstrip("/") or "/"
+    return None
 
 
 def reload_unknown_unit(runtime_root: str, unit: str, bus_address: str | None = None) -> bool:

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from usercontainerd.systemd import renewal
+from usercontainerd.systemd.renewal import is_generated_unit_current, read_subgroup, reload_stale_unit
+
+TOP = Path(__file__).resolve().parents[3]
+UNIT = "container@app.service"
+
+
+def test_current(tmp_path: Path) -> None:
+    assert is_generated_unit_current(str(tmp_path), UNIT, "anything")
+    (tmp_path / "systemd/generator").mkdir(parents=True)
+    (tmp_path / "systemd/generator" / UNIT).write_text("one")
+    assert is_generated_unit_current(str(tmp_path), UNIT, "one")
+    assert not is_generated_unit_current(str(tmp_path), UNIT, "two")
+    assert not reload_stale_unit(str(tmp_path), UNIT, "one", pid=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "subgroup"),
+    [
+        (f"/user.slice/{UNIT}/container", "/container"),
+        (f"/user.slice/{UNIT}", "/"),
+        (f"/user.slice/{UNIT}/a/b", "/a/b"),
+        (f"/user.slice/x{UNIT}", None),
+        ("/", None),
+    ],
+)
+def test_subgroup(line: str, subgroup: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "cgroup"
+    file.write_text(f"1:cpu:/somewhere/{UNIT}/else\n0::{line}\n")
+    monkeypatch.setattr(renewal, "open", lambda *_, **__: file.open(), raising=False)
+    assert read_subgroup(UNIT, 1) == subgroup
+
+
+def test_no_such_process() -> None:
+    assert read_subgroup(UNIT, 2**22 + 1) is None
+
+
+def test_the_client_imports_little() -> None:
+    """It is on the command's fast paths."""
+    code = f"import sys; sys.path.insert(0, {str(TOP)!r}); import usercontainerd.systemd.manager; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True, env={}
+    )
+    heavy = {
+        "dataclasses",
+        "enum",
+        "re",
+        "json",
+        "typing",
+        "socket",
+        "asyncio",
+        "pathlib",
+        "subprocess",
+        "inspect",
+    }
+    assert not set(run.stdout.split()) & heavy
