@@ -19,6 +19,7 @@ from usercontainerd.engine.images import open_images
 from usercontainerd.engine.lookup import is_known
 from usercontainerd.engine.naming import generate_name
 from usercontainerd.kernel.atomicfile import FileLock, explain_write_error, write_atomic
+from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.oci.reference import parse_reference
 from usercontainerd.runtime.specification import plan_arguments
 from usercontainerd.systemd.unit import build_unit
@@ -147,7 +148,7 @@ def create_container(
     )
     for directory in (paths.created_definitions, f"{paths.data}/locks", paths.runtime_units):
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_private_directories(directory)
         except OSError as error:
             raise explain_write_error(error, directory) from error
     with FileLock(f"{paths.data}/locks/created"):

@@ -1,0 +1,83 @@
+"""``usercontainer create``."""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.cli.container_options import (
+    CONTAINER_OPTIONS,
+    REFUSED,
+    build_table,
+    explain_diagnostics,
+    render_problem,
+)
+from usercontainerd.cli.options import Option, Verb
+from usercontainerd.cli.output import write_error, write_output
+from usercontainerd.cli.pull import pull_with_progress, read_policy
+from usercontainerd.engine.creation import choose_name, create_container, plan_container
+from usercontainerd.engine.lookup import container_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.cli.call import Call
+
+CREATE = Verb(
+    "create",
+    "IMAGE [COMMAND] [ARG...]",
+    "Make a container from an image, without starting it",
+    (
+        Option("--cidfile FILE", "write the container's ID into a new file"),
+        Option("--name NAME", "the container's name; one is made up without it"),
+        Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
+        Option("--pull POLICY", "when to pull the image: missing (default), always, newer or never"),
+        Option("-q, --quiet", "show no progress of a pull"),
+        *CONTAINER_OPTIONS,
+    ),
+    fewest=1,
+    leading=True,
+    details="Prints the container's ID. Its unit is container@NAME.service; what it writes to its root file system\n"
+    "stays until `usercontainer rm`.",
+    refused=REFUSED,
+)
+
+
+def run_create(call: Call) -> int:
+    """Check what was asked for, have the image, and write definition and unit."""
+    options = call.options
+    context = call.context()
+    cidfile = options.value("cidfile")
+    if cidfile is not None and os.path.lexists(cidfile):
+        raise InvalidArgument("the file exists already", where=cidfile, hint="is another container using it?")
+    name = choose_name(context, options.value("name"))
+    table = build_table(call)
+    definition, problems = plan_container(context, name, table, os.getcwd())
+    if definition is None:
+        raise explain_diagnostics(problems)
+    for problem in problems:
+        write_error(f"Warning: {render_problem(problem)}\n")
+    record = pull_with_progress(
+        context,
+        definition.image,
+        read_policy(options.value("pull"), "missing"),
+        options.value("platform"),
+        quiet=options.flag("quiet"),
+    )
+    create_container(context, definition, record, publish_all=options.flag("publish-all"))
+    identity = container_id(name)
+    if cidfile is not None:
+        write_new_file(cidfile, identity)
+    write_output(f"{identity}\n")
+    return 0
+
+
+def write_new_file(path: str, text: str) -> None:
+    """Write a file that must not exist yet."""
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(text)
+    except OSError as error:
+        raise InvalidArgument(f"cannot write the ID: {error.strerror}", where=path) from error
+
+
+VERBS = {"create": (CREATE, run_create)}
