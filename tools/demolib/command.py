@@ -39,14 +39,7 @@ def _demo_in_machine(port: int) -> bool:
     if not machine.boot():
         print("This host refuses namespaces; going on with a kernel of its own.", flush=True)
         return _demo_in_kernel(port)
-    tell_main_story(
-        story,
-        name="app",
-        image="localhost:5000/web:latest",
-        port=port,
-        more="",
-        setup="systemctl --user daemon-reload",
-    )
+    tell_main_story(story, name="app", image="localhost:5000/web:latest", port=port)
     print(
         "\nMemory limits need the kernel's memory controller; the next step takes a kernel of its own for it."
     )
@@ -70,33 +63,47 @@ def _demo_in_kernel(port: int) -> bool:
 
 
 def _demo_in_session(image: str, port: int) -> bool:
-    """Own directories for the definition's data; the unit is a runtime one. All of it goes at the end."""
+    """Everything in directories of its own; only the unit is where systemd sees it, until the end."""
     session = Session()
     story = Story(session)
     name = "usercontainerd-demo"
     unit = f"container@{name}.service"
     work = tempfile.mkdtemp(prefix="usercontainerd-demo-")
-    page = f"{work}/www"
-    os.mkdir(page)
-    with open(f"{page}/index.html", "w", encoding="utf-8") as file:
+    images = f"{os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')}/usercontainerd/demo"
+    for directory in ("www", "early", "late"):
+        os.mkdir(f"{work}/{directory}")
+    with open(f"{work}/www/index.html", "w", encoding="utf-8") as file:
         file.write("It works: hello from usercontainerd\n")
-    more = (
-        'command = ["sh", "-c", "trap \'exit 0\' TERM; httpd -f -p 8080 -h /www & wait"]\n'
-        f'mounts = ["{page}:/www:ro"]\n'
-    )
+    more = f"""\
+command = ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait"]
+mounts = ["{work}/www:/www:ro"]
+service.Environment = ["XDG_CONFIG_HOME={work}", "XDG_DATA_HOME={images}"]
+"""
+    # Where nothing is installed, systemd cannot run the generator itself.
+    setup = f"""\
+mkdir -p "$XDG_RUNTIME_DIR/systemd/user"
+XDG_CONFIG_HOME={work} XDG_DATA_HOME={images} XDG_CACHE_HOME={work} \\
+  {TOP}/libexec/usercontainerd-generator "$XDG_RUNTIME_DIR/systemd/user" {work}/early {work}/late
+systemctl --user daemon-reload"""
     print(f"The demo runs in {session.title}.", flush=True)
     try:
-        setup = f"{TOP}/libexec/renew-unit {name}\nsystemctl --user daemon-reload"
-        tell_main_story(story, name=name, image=image, port=port, more=more, setup=setup)
+        tell_main_story(
+            story,
+            name=name,
+            image=image,
+            port=port,
+            more=more,
+            directory=f"{work}/usercontainerd/containers",
+            setup=setup,
+        )
     finally:
         session.run(
             f"systemctl --user stop {unit}; systemctl --user reset-failed {unit}\n"
-            f"rm -f ~/.config/usercontainerd/containers/{name}.toml\n"
             f'rm -rf "$XDG_RUNTIME_DIR/systemd/user/{unit}" "$XDG_RUNTIME_DIR/usercontainerd/containers/{name}"\n'
             "systemctl --user daemon-reload"
         )
         shutil.rmtree(work, ignore_errors=True)
-    print(f"\nThe unit and the definition are gone again; the image stays: `bin/usercontainer rmi {image}`.")
+    print(f"\nAll of it is gone again, but for the image in {images}.")
     return True
 
 

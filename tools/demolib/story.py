@@ -74,15 +74,24 @@ class Story:
             print(f"     {line}", flush=True)
 
 
-def tell_main_story(story: Story, *, name: str, image: str, port: int, more: str, setup: str) -> None:
-    """From a file of a few lines to a supervised service that answers, heals itself and logs."""
+def tell_main_story(
+    story: Story,
+    *,
+    name: str,
+    image: str,
+    port: int,
+    more: str = "",
+    directory: str = "~/.config/usercontainerd/containers",
+    setup: str = "systemctl --user daemon-reload",
+) -> None:
+    """From a file of a few lines to a supervised service that answers, heals itself and logs.
+
+    ``setup`` makes systemd see the definition in ``directory``; ``more`` are further lines of it.
+    """
     unit = f"container@{name}.service"
     definition = DEFINITION.format(image=image, port=port, more=more)
     story.say("A container is a file of a few lines")
-    story.do(
-        f"mkdir -p ~/.config/usercontainerd/containers\n"
-        f"cat > ~/.config/usercontainerd/containers/{name}.toml <<'END'\n{definition}END"
-    )
+    story.do(f"mkdir -p {directory}\ncat > {directory}/{name}.toml <<'END'\n{definition}END")
     story.say("systemd's generator makes a unit of it, which reads as if a person wrote it")
     story.do(f"{setup}\nsystemctl --user cat {unit}", expect="[Service]")
     story.say(
