@@ -519,6 +519,30 @@ def test_index_and_platforms(context: Context, registry: FakeRegistry) -> None:
         pull_image(context, f"{registry.host}/app:liar", platform=Platform("linux", "amd64"))
 
 
+def test_a_single_image_of_another_platform(context: Context, registry: FakeRegistry) -> None:
+    registry.add_image("app", "latest", [SMALL], {"architecture": "riscv64"})
+    with pytest.raises(NoSuchImage, match=r"is for linux/riscv64, not for linux/arm64"):
+        pull_image(context, "app", platform=Platform("linux", "arm64"))
+    assert pull_image(context, "app").platform == "linux/riscv64"
+    assert pull_image(context, "app", platform=Platform("linux", "riscv64"), policy=PullPolicy.NEVER)
+    with pytest.raises(NoSuchImage):
+        pull_image(context, "app", platform=Platform("linux", "arm64"), policy=PullPolicy.NEVER)
+
+
+def test_search_goes_on_to_the_next_registry(context: Context, registry: FakeRegistry) -> None:
+    registry.add_image("app", "latest", [SMALL])
+    configuration = Path(context.paths.config, "..", "containers", "registries.conf").resolve()
+    text = configuration.read_text()
+    configuration.write_text(
+        text.replace(
+            f'= ["{registry.host}"]', f'= ["127.0.0.1:1", "{registry.host}/none", "{registry.host}"]'
+        )
+    )
+    assert pull_image(context, "app").names[0].name == f"{registry.host}/app:latest"
+    with pytest.raises(RegistryError, match=r"no registry has it: .*refused.*none"):
+        pull_image(context, "missing")
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -18,7 +18,7 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.definition.model import PullPolicy
 from usercontainerd.kernel.idmap import read_id_map
-from usercontainerd.oci.platform import Platform, plan_host_platform
+from usercontainerd.oci.platform import Platform, choose_platform
 from usercontainerd.oci.reference import Reference, parse_reference
 from usercontainerd.registry.configuration import RegistriesConfiguration, read_registries_configuration
 from usercontainerd.store.images import ImageRecord, ImageStore
@@ -145,8 +145,10 @@ def pull_image(
 
 
 def _is_usable(context: Context, record: ImageRecord, platform: Platform | None) -> bool:
-    if platform is not None and record.platform != str(platform):
-        return False
+    if platform is not None:
+        system, architecture, variant = (*record.platform.split("/", 2), "", "")[:3]
+        if choose_platform(platform, [Platform(system, architecture, variant)]) is None:
+            return False
     return open_images(context).is_whole(record)
 
 
@@ -161,20 +163,21 @@ def _pull_first(
 ) -> ImageRecord:
     from usercontainerd.engine.pulling import Pull
 
-    wanted = platform or plan_host_platform(os.uname().machine)
     failures: list[UsercontainerError] = []
     for candidate in candidates:
         try:
             with Pull(
-                context, configuration, candidate, progress=progress, platform=wanted, worker=worker
+                context, configuration, candidate, progress=progress, platform=platform, worker=worker
             ) as pull:
                 worker = None  # it goes with the pull
                 return pull.run()
-        except (NoSuchImage, PullDenied) as error:
+        except (NoSuchImage, PullDenied, RegistryError) as error:
             failures.append(error)
     if len(failures) == 1:
         raise failures[0]
-    raise NoSuchImage("no registry has it: " + "; ".join(str(failure) for failure in failures))
+    absent = all(isinstance(failure, NoSuchImage) for failure in failures)
+    text = "no registry has it: " + "; ".join(str(failure) for failure in failures)
+    raise NoSuchImage(text) if absent else RegistryError(text)
 
 
 def remove_image(

@@ -37,7 +37,7 @@ from usercontainerd.oci.manifest import (
     check_layer_type,
     parse_manifest,
 )
-from usercontainerd.oci.platform import Platform, choose_platform
+from usercontainerd.oci.platform import Platform, choose_platform, plan_host_platform
 from usercontainerd.registry.authentication import credential_files, find_credentials
 from usercontainerd.registry.client import FetchedManifest, RegistryClient
 from usercontainerd.registry.transport import Transport
@@ -111,7 +111,8 @@ class Pull:
         self._context = context
         self._reference = reference
         self._progress = progress
-        self._platform = platform or Platform("linux", "amd64")
+        self._platform = platform or plan_host_platform(os.uname().machine)
+        self._strict = platform is not None
         self._limits = limits or UnpackLimits()
         self._store = Store(context.paths)
         self._images = ImageStore(self._store)
@@ -225,6 +226,7 @@ class Pull:
         sweep_stages(self._store)
         data = self._client.fetch_blob(manifest.config, limit=MAX_CONFIGURATION)
         configuration = parse_image_configuration(data, where=str(self._reference))
+        self._check_platform(configuration.platform)
         if len(configuration.diff_ids) != len(manifest.layers):
             raise InvalidFormat(
                 f"the manifest has {len(manifest.layers)} layers, the configuration {len(configuration.diff_ids)}",
@@ -234,6 +236,13 @@ class Pull:
         record = self._build_record(manifest, configuration)
         self._store_records(record, data)
         return record
+
+    def _check_platform(self, platform: Platform) -> None:
+        """An image without an index is taken as it is, unless another platform was asked for by name."""
+        if self._strict and choose_platform(self._platform, [platform]) is None:
+            raise NoSuchImage(
+                f"the image is for {platform}, not for {self._platform}", where=str(self._reference)
+            )
 
     def _build_record(self, manifest: Manifest, configuration: ImageConfiguration) -> ImageRecord:
         sizes = {}
