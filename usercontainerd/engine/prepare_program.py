@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from usercontainerd.base.errors import Cancelled, UsercontainerError
+from usercontainerd.base.errors import Cancelled, HostError, UsercontainerError
 from usercontainerd.base.programs import Programs
 from usercontainerd.base.sizes import format_size
 from usercontainerd.engine.context import build_context
@@ -72,9 +72,15 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
             notify_socket=arguments[1] if len(arguments) > 1 else None,
         )
     except UsercontainerError as error:
-        try:
-            os.write(1, render_message(f"{ERROR}{one_line(str(error), 4000)}"))
-        except (Cancelled, BrokenPipeError):
-            pass
-        return error.exit_status
+        return _report(error)
+    except OSError as error:
+        return _report(HostError(error.strerror or str(error), where=error.filename or arguments[0]))
     return 0
+
+
+def _report(error: UsercontainerError) -> int:
+    try:
+        os.write(1, render_message(f"{ERROR}{one_line(str(error), 4000)}"))
+    except (Cancelled, BrokenPipeError):
+        pass  # the launcher is gone, and nobody waits for our words
+    return error.exit_status
