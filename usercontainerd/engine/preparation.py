@@ -37,6 +37,7 @@ from usercontainerd.runtime.seccomp import load_seccomp
 from usercontainerd.runtime.specification import (
     HostFiles,
     build_specification,
+    is_init_system,
     plan_arguments,
     plan_exec_process,
     plan_hostname,
@@ -85,7 +86,8 @@ def prepare_container(
         definition.security.seccomp,
         plan_bounding_set(definition.security.add_capabilities, definition.security.drop_capabilities),
     )
-    if not plan_arguments(definition, image):
+    arguments = plan_arguments(definition, image)
+    if not arguments:
         raise InvalidArgument(
             "neither the image nor the definition says what to run", where=name, hint="set command"
         )
@@ -112,6 +114,7 @@ def prepare_container(
         layers=len(layers),
         data=data,
         crun=_find_program(CRUN_PATHS, "crun"),
+        init_system=is_init_system(arguments),
         keep=definition.writable_layer is WritableLayer.KEEP,
         ready=definition.notify is Notify.STARTED,
         pasta=(_find_program((PASTA,), "passt"), *plan_pasta_arguments(definition.ports))
@@ -127,9 +130,7 @@ def prepare_container(
     # For `exec` and `ps`: what they need of all this, without the time to parse it.
     extracts = {
         "process.json": json.dumps(plan_exec_process(specification["process"])),
-        "summary": render_summary(
-            build_summary(definition, plan_arguments(definition, image), record.id, image.labels)
-        ),
+        "summary": render_summary(build_summary(definition, arguments, record.id, image.labels)),
     }
     write_bundle(context, definition, layers, {"config.json": json.dumps(specification), **extracts}, plan)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUBGROUP = "container"
+ASIDE = "network"  # beside it: pasta, where the container's init wants its cgroup for itself
 
 
 def read_cgroup(process: int | str) -> str | None:
@@ -63,6 +64,23 @@ def enter_subgroup() -> None:
             where=group,
             hint="the unit needs Delegate=yes",
         ) from error
+    write_file(f"{group}/cgroup.procs", "0")
+
+
+def leave_subgroup() -> None:
+    """Go from the sub-cgroup of the container to one beside it.
+
+    A cgroup with processes of its own cannot hand controllers on (cgroups(7), "no internal processes"), and
+    systemd in a container can move only those that it sees.
+    """
+    own = read_own_cgroup()
+    if own is None or own.rsplit("/", 1)[-1] != SUBGROUP:
+        return
+    group = f"{find_cgroup_mount()}{os.path.dirname(own)}/{ASIDE}"
+    try:
+        os.mkdir(group, 0o755)
+    except FileExistsError:
+        pass
     write_file(f"{group}/cgroup.procs", "0")
 
 

@@ -26,7 +26,7 @@ from usercontainerd import __version__
 from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError, printable
 from usercontainerd.base.names import is_container_name, unit_name
 from usercontainerd.base.paths import Paths
-from usercontainerd.kernel.cgroups import enter_subgroup, repeat_limits, write_file
+from usercontainerd.kernel.cgroups import enter_subgroup, leave_subgroup, repeat_limits, write_file
 from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
 from usercontainerd.kernel.notification import notify, one_line
 from usercontainerd.kernel.spawning import spawn, wait_exit
@@ -138,12 +138,12 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
 
     os.chdir(launch.bundle)
     layer = layer_directory(plan.data)
-    try:
-        os.mkdir(layer, 0o700)
-        os.mkdir(f"{layer}/work", 0o700)
-        os.mkdir(f"{layer}/upper", 0o755)  # becomes the mode of the container's /
-    except FileExistsError:
-        pass
+    # The mode of ``upper`` becomes that of the container's /.
+    for directory, mode in ((layer, 0o700), (f"{layer}/work", 0o700), (f"{layer}/upper", 0o755)):
+        try:
+            os.mkdir(directory, mode)
+        except FileExistsError:
+            pass  # kept from the last run; or not all of it, when that was killed here
     lower = ":".join(f"lower/{index}" for index in range(plan.layers))
     speed = "" if plan.keep else ",volatile"
     try:
@@ -190,6 +190,8 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     launch.crun(plan, "create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
     with open(f"{launch.bundle}/pid", encoding="ascii") as file:
         init = int(file.read())
+    if plan.init_system:
+        leave_subgroup()
     _receive(incoming, b"g", "parent")
     ready = "READY=1\nSTATUS=Running" if plan.ready else "STATUS=Started; waiting for the application"
     launch.notify(f"MAINPID={init}\n{ready}")
@@ -234,6 +236,8 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
     _receive(incoming, b"u", "child")
     finish_map_writers(start_map_writers(child, plan.id_map))
     _send(outgoing, b"m", "child")
+    if plan.init_system:
+        leave_subgroup()  # and pasta with us
     if plan.network == "pasta" and wait_exit(start_pasta(launch, plan, child)) != 0:
         raise RuntimeFailure(
             "pasta could not set up the network; its message is above",

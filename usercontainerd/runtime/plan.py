@@ -29,7 +29,8 @@ class LaunchPlan:
 
     ``network`` is ``pasta``, ``none`` or ``host``; ``pasta`` holds its arguments; ``layers`` counts the symlinks
     ``lower/0`` (topmost) and up; ``volumes`` are (directory, target) pairs to fill from the image while they are
-    empty; ``keep`` keeps the writable layer; ``ready`` is false when the application itself
+    empty; ``init_system``: the command manages its cgroup itself, as systemd does, and needs it for itself;
+    ``keep`` keeps the writable layer; ``ready`` is false when the application itself
     says READY; ``cgroup`` holds limits to repeat in the container's own cgroup, where applications look for them;
     ``stamps`` are (path, stamp) pairs of everything that the bundle was made from.
     """
@@ -39,6 +40,7 @@ class LaunchPlan:
         "crun",
         "data",
         "id_map",
+        "init_system",
         "keep",
         "layers",
         "network",
@@ -56,6 +58,7 @@ class LaunchPlan:
         layers: int,
         data: str,
         crun: str = "/usr/bin/crun",
+        init_system: bool = False,
         keep: bool = False,
         ready: bool = True,
         pasta: Iterable[str] = (),
@@ -68,6 +71,7 @@ class LaunchPlan:
         self.layers = layers
         self.data = data
         self.crun = crun
+        self.init_system = init_system
         self.keep = keep
         self.ready = ready
         self.pasta = tuple(pasta)
@@ -109,6 +113,7 @@ def render_plan(plan: LaunchPlan, version: str) -> str:
         f"layers {plan.layers}",
         f"data {escape_line(plan.data)}",
         f"crun {escape_line(plan.crun)}",
+        f"init_system {int(plan.init_system)}",
         f"keep {int(plan.keep)}",
         f"ready {int(plan.ready)}",
         *(f"pasta {escape_line(argument)}" for argument in plan.pasta),
@@ -152,6 +157,7 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
             layers=int(single["layers"]),
             data=unescape_line(single["data"]),
             crun=unescape_line(single["crun"]),
+            init_system=single["init_system"] == "1",
             keep=single["keep"] == "1",
             ready=single["ready"] == "1",
             pasta=pasta,

@@ -20,7 +20,7 @@ HIDDEN = (  # noqa: SIM905, easier to read so
     "/proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list /proc/timer_stats /proc/kmsg "
     "/proc/kallsyms /proc/vmallocinfo /proc/slabinfo /proc/kpagecount /proc/kpageflags /proc/pagetypeinfo "
     "/proc/1/mem /sys/dev/block /sys/devices/virtual/powercap /sys/firmware /sys/fs/selinux /sys/fs/bpf "
-    "/sys/kernel/debug /sys/kernel/security /sys/kernel/tracing"
+    "/sys/fs/fuse/connections /sys/fs/pstore /sys/kernel /sys/kernel/debug /sys/kernel/security /sys/kernel/tracing"
 ).split()
 WRITABLE = (  # noqa: SIM905
     "/proc/sys/kernel/core_pattern /proc/sys/kernel/hostname /proc/sys/kernel/modprobe "

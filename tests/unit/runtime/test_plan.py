@@ -28,6 +28,7 @@ def test_round_trip(
         network="pasta",
         layers=3,
         data=data,
+        init_system=not keep,
         keep=keep,
         ready=ready,
         pasta=pasta,
