@@ -60,9 +60,9 @@ def run_logs(call: Call) -> int:
 
     if request.follow and not is_alive():
         request.follow = False
-    problem = find_access_problem()
+    problem = find_access_problem(call.paths, name)
     if problem is not None:
-        write_error(f"{problem}\n")
+        write_error(f"Warning: {problem}\n")
     command = plan_log(call.paths, name, os.getuid(), request, time.time())
     if request.timestamps:
         return relay_with_times(call, name, command, is_alive if request.follow else None)

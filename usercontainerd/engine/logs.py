@@ -9,7 +9,7 @@ from usercontainerd.base.names import unit_name
 from usercontainerd.base.times import parse_duration
 from usercontainerd.engine.lookup import find_init
 from usercontainerd.kernel.spawning import spawn
-from usercontainerd.systemd.journal import JOURNALCTL, plan_journalctl
+from usercontainerd.systemd.journal import plan_journalctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _RESTART_POLL = 0.2  # seconds between two looks for the next init of a container that restarts
-_SETTLE_TIME = 0.15  # seconds that journalctl -f may take to print what journald has
+_SETTLE_TIME = 0.25  # seconds that journalctl -f may take to print what journald has
 
 
 class LogRequest:
@@ -89,22 +89,41 @@ def parse_time(text: str, now: float) -> str:
     return text
 
 
-def find_access_problem() -> str | None:
-    """Say why this user can read no journal, or None. Looks at the files that journald keeps."""
-    seen = False
-    for top in ("/var/log/journal", "/run/log/journal"):
-        for directory in _list(top):
-            for file in _list(f"{top}/{directory}"):
-                if file.endswith(".journal"):
-                    seen = True
-                    if os.access(f"{top}/{directory}/{file}", os.R_OK):
-                        return None
-    return (
-        "the journal may not be read by this user: sudo usermod --append --groups systemd-journal $USER, or make "
-        "/var/log/journal so that each user has an own one"
-        if seen
-        else "there is no journal: is systemd-journald running?"
-    )
+def find_access_problem(paths: Paths, name: str) -> str | None:
+    """Say why this user cannot read the container's journal, or None. Looks at the files that journald keeps.
+
+    journald keeps a file for each user ID. What a process writes that is not root in its container goes to that of a
+    subordinate ID, which only the groups that may read everything can open.
+    """
+    files = [
+        f"{top}/{directory}/{file}"
+        for top in ("/var/log/journal", "/run/log/journal")
+        for directory in _list(top)
+        for file in _list(f"{top}/{directory}")
+        if file.endswith(".journal")
+    ]
+    if not files:
+        return "there is no journal that can be seen: is systemd-journald running?"
+    readable = [file for file in files if os.access(file, os.R_OK)]
+    mend = "sudo usermod --append --groups systemd-journal $USER, and log in again"
+    if not readable:
+        return f"the journal may not be read by this user: {mend}"
+    if len(readable) < len(files) and _runs_as_other(paths, name):
+        return (
+            "the container's processes are not root in it, so journald keeps what they write for their own user ID; "
+            f"to read it: {mend}"
+        )
+    return None
+
+
+def _runs_as_other(paths: Paths, name: str) -> bool:
+    import json
+
+    try:
+        with open(f"{paths.bundle(name)}/process.json", encoding="utf-8", errors="surrogateescape") as file:
+            return bool(json.load(file)["user"]["uid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _list(directory: str) -> list[str]:
@@ -138,7 +157,6 @@ def follow_log(
             if journal_fd in ended or not is_alive():
                 break
         if journal_fd not in ended:
-            os.waitpid(spawn([JOURNALCTL, "--user", "--sync"], ENVIRONMENT), 0)
             poll = select.poll()
             poll.register(journal_fd, select.POLLIN)
             poll.poll(_SETTLE_TIME * 1000)

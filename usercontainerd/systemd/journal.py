@@ -42,7 +42,8 @@ def plan_journalctl(
         command.append(f"--lines={'all' if lines is None else lines}")
     command += [f"--since={since}"] if since else []
     command += [f"--until={until}"] if until else []
-    command += [f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}"]
+    # The owner of the unit, not _UID: a process that is not root in its container has a subordinate ID.
+    command += [f"_SYSTEMD_USER_UNIT={unit}", f"_SYSTEMD_OWNER_UID={uid}"]
     return [*command, f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else command
 
 

@@ -6,7 +6,7 @@ from usercontainerd.base.errors import SystemdError
 from usercontainerd.systemd.journal import plan_journalctl, read_last_lines
 
 UNIT = "container@web.service"
-MATCHES = ["_SYSTEMD_USER_UNIT=container@web.service", "_UID=1000"]
+MATCHES = ["_SYSTEMD_USER_UNIT=container@web.service", "_SYSTEMD_OWNER_UID=1000"]
 START = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--all", "--output=cat"]
 
 
