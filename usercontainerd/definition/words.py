@@ -10,6 +10,20 @@ if TYPE_CHECKING:
     from usercontainerd.definition.place import Place
 
 _ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_LOWER = "abcdefghijklmnopqrstuvwxyz0123456789"
+_SEPARATORS = (
+    "..",
+    "._",
+    "_.",
+    ".-",
+    "-.",
+    "_-",
+    "-_",
+    "___",
+)  # between two letters stands ., _, __ or any number of -
+_DIGESTS = {"sha256": 64, "sha512": 128}
+MAX_REFERENCE = 1024
+MAX_REPOSITORY = 255
 MAX_ID = 2**32 - 2  # (uid_t) -1 is no ID
 MAX_HOSTNAME = 64  # the kernel's HOST_NAME_MAX
 
@@ -27,33 +41,64 @@ def take_image(value: object, place: Place) -> str | None:
 
 
 def find_image_fault(text: str) -> str | None:
-    """Say what breaks the grammar of references (distribution's reference package), or None."""
+    """Say what breaks the grammar of references, or None.
+
+    The grammar is the distribution project's, as ``oci.reference`` parses it; that the two agree is tested.
+    """
     if "://" in text:
         return "it has no scheme; write it as registry/name:tag"
-    rest, at, digest = text.partition("@")
-    if at:
-        algorithm, colon, encoded = digest.partition(":")
-        if not (
-            colon and algorithm.isalnum() and len(encoded) >= 32 and not encoded.strip("0123456789abcdef")
-        ):
-            return "what follows @ is no digest such as sha256:0123…"
-    path, colon, tag = rest.rpartition(":")
-    if colon and "/" not in tag:
+    name, at, digest = text.partition("@")
+    if at and not _is_digest(digest):
+        return "what follows @ is no digest such as sha256:0123…"
+    slash = name.rfind("/")
+    colon = name.find(":", slash + 1)
+    if colon >= 0:
+        name, tag = name[:colon], name[colon + 1 :]
         if not 0 < len(tag) <= 128 or tag.strip(_ALNUM + "_.-") or tag[0] in ".-":
             return "what follows the last colon is no tag"
-        rest = path
-    first, slash, name = rest.partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost"):
-        name = rest
-    elif first.strip(_ALNUM + ".:-[]"):
-        return "the registry's name has impossible characters"
-    for part in name.split("/"):
-        if not part:
-            return "a part of the name is empty"
-        if part != part.lower():
-            return "the name must be in lower case"
-        if part.strip("abcdefghijklmnopqrstuvwxyz0123456789._-") or part[0] in "._-" or part[-1] in "._-":
-            return "the name has impossible characters"
+    registry, slash_sign, path = name.partition("/")
+    if not slash_sign or not (
+        "." in registry or ":" in registry or registry == "localhost" or registry != registry.lower()
+    ):
+        path = name
+    elif not _is_host(registry):
+        return f'"{registry}" is no name of a registry'
+    if path != path.lower():
+        return "the name must be in lower case"
+    if len(text) > MAX_REFERENCE or len(path) > MAX_REPOSITORY:
+        return "it is too long"
+    return next(filter(None, map(_find_part_fault, path.split("/"))), None)
+
+
+def _is_digest(text: str) -> bool:
+    algorithm, _, encoded = text.partition(":")
+    return len(encoded) == _DIGESTS.get(algorithm) and encoded.strip("0123456789abcdef") == ""
+
+
+def _is_host(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host = text
+    elif not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
+        return False
+    if host.startswith("[") and host.endswith("]"):
+        return len(host) > 2 and host[1:-1].strip("0123456789abcdefABCDEF:") == ""
+    return len(text) <= MAX_REPOSITORY and all(
+        label.strip(_ALNUM + "-") == "" and label[:1] not in {"", "-"} and label[-1] != "-"
+        for label in host.split(".")
+    )
+
+
+def _find_part_fault(part: str) -> str | None:
+    if not part:
+        return "a part of the name is empty"
+    if (
+        part.strip(_LOWER + "._-")
+        or part[0] in "._-"
+        or part[-1] in "._-"
+        or any(pair in part for pair in _SEPARATORS)
+    ):
+        return f'"{part}" is no part of a name: letters, digits, and between them one of . _ __ -'
     return None
 
 
