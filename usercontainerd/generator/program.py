@@ -15,7 +15,7 @@ from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import Programs, find_programs
 from usercontainerd.generator.cache import Cached, read_cache
 from usercontainerd.generator.inputs import find_instances, stamp_code, stamp_definitions
-from usercontainerd.generator.output import write_units
+from usercontainerd.generator.output import drop_interim_units, write_units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
         return 2
     if environment.get("SYSTEMD_SCOPE") == "system":
         return 0  # the units are those of users
+    paths = Paths.from_environment(environment, os.getuid())
     entries = generate(environment, os.getuid(), find_programs())
     failures = write_units(arguments[0], entries)
+    drop_interim_units(paths.runtime_units, arguments[0], paths.created_definitions)
     lines = [line for entry in entries for line in entry.log] + failures
     if lines:
         sys.stderr.write("".join(f"usercontainerd-generator: {line}\n" for line in lines))

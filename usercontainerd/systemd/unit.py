@@ -164,7 +164,9 @@ def _plan_source(sources: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
-    described = definition.description or f"Container {definition.name} ({definition.image})"
+    # A name that has a tag and a digest is long; people know the tag.
+    image = definition.image.partition("@")[0] or definition.image
+    described = definition.description or f"Container {definition.name} ({image})"
     yield "Description", render_text(described) or f"Container {definition.name}"
     yield "Documentation", DOCUMENTATION
     yield from _plan_source(definition.sources)
