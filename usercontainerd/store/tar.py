@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 BLOCK = 512
+SMALL = 64 * 1024  # files up to here are read and written in one piece
 MAX_SPECIAL = 1024 * 1024  # bytes of one PAX header or long name; Go has the same limit
 MAX_XATTR = 65536  # XATTR_SIZE_MAX of the kernel
 
@@ -45,6 +46,7 @@ _GNU_LONG_LINK = b"K"
 _GNU_SPARSE = b"S"
 _KNOWN = frozenset((REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 _XATTR_PREFIX = b"SCHILY.xattr."
+_ENDS = b"\0 "
 
 
 class Entry:
@@ -149,6 +151,18 @@ class TarReader:
         if self._left:
             _fail("the archive ends in the middle of a file")
 
+    def small_content(self) -> bytes | None:
+        """Return the whole content of the entry read last if it is small, else None (then use ``content``)."""
+        size = self._left
+        if size > SMALL:
+            return None
+        data = self._source.take(size + self._padding)
+        if len(data) < size:
+            _fail("the archive ends in the middle of a file")
+        self._left = 0
+        self._padding = max(0, size + self._padding - len(data))
+        return data[:size]
+
     def _finish(self, entry: Entry) -> None:
         """Settle type and size, which decide where the next header is."""
         kind = entry.type
@@ -167,9 +181,10 @@ class TarReader:
         self._padding = -entry.size % BLOCK
 
     def _skip_content(self) -> None:
-        for piece in self._source.pieces(self._left):
-            self._left -= len(piece)
-        if self._left or len(self._source.take(self._padding)) < self._padding:
+        if self._left:
+            for piece in self._source.pieces(self._left):
+                self._left -= len(piece)
+        if self._left or (self._padding and len(self._source.take(self._padding)) < self._padding):
             _fail("the archive ends in the middle of a file")
         self._padding = 0
 
@@ -211,6 +226,11 @@ def _string(field: bytes) -> bytes:
 
 
 def _number(field: bytes, what: str) -> int:
+    if field[-1] in _ENDS and (digits := field[:-1]).isdigit():
+        try:
+            return int(digits, 8)  # what nearly every field looks like
+        except ValueError:
+            _fail(f"the {what} field is not an octal number: {field!r}")
     if field[0] & 0x80:  # GNU base-256: two's complement in the remaining bits
         value = int.from_bytes(field, "big") & ((1 << (len(field) * 8 - 1)) - 1)
         if field[0] & 0x40:
@@ -227,11 +247,11 @@ def _number(field: bytes, what: str) -> int:
 
 
 def _parse_header(header: bytes) -> Entry:
-    stored = _number(header[148:156], "checksum")
-    blanked = header[:148] + b"        " + header[156:]
-    total = sum(blanked)
+    field = header[148:156]
+    stored = _number(field, "checksum")
+    total = sum(header) - sum(field) + 8 * ord(" ")
     # Old archivers summed signed characters.
-    if stored != total and stored != total - 256 * sum(byte > 127 for byte in blanked):
+    if stored != total and stored != total - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
         _fail("the checksum of a header is wrong")
     name = _string(header[0:100])
     magic = header[257:265]

@@ -221,10 +221,10 @@ class Unpacker:
             self._place(path, lambda: opened.append(fs.open(path, _NEW_FILE, mode & 0o777)))
             fd = opened[0]
         try:
-            for piece in reader.content():
-                view = piece
+            small = reader.small_content()
+            for view in reader.content() if small is None else (memoryview(small),):
                 while view:
-                    view = view[fs.write(fd, view) :]
+                    view = view[fs.write(fd, view) :]  # noqa: PLW2901
             if entry.uid or entry.gid:
                 fs.fchown(fd, entry.uid, entry.gid)
             if mode & 0o7000:  # write(2) and chown(2) clear them
