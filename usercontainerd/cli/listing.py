@@ -30,10 +30,10 @@ def render_format(
     Keys that begin with ``_`` are not shown. Raises ``InvalidArgument``.
     """
     if text == "json":
-        import json
+        from usercontainerd.cli.json_text import dump_json
 
         shown = [{key: value for key, value in each.items() if key[0] != "_"} for each in objects]
-        return json.dumps(shown, indent=4, ensure_ascii=False) + "\n"
+        return dump_json(shown, indent=4) + "\n"
     from usercontainerd.cli.template import parse_template
 
     template = parse_template(text)

@@ -170,15 +170,9 @@ def _call(name: str, arguments: list[Any]) -> Any:
 
 
 def _render_json(value: Any) -> str:
-    import json
+    from usercontainerd.cli.json_text import dump_json
 
-    return json.dumps(_strip_private(value), ensure_ascii=False)
-
-
-def _strip_private(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: each for key, each in value.items() if not key.startswith("_")}
-    return value
+    return dump_json(value)
 
 
 def _index(value: Any, *keys: Any) -> Any:

@@ -46,10 +46,10 @@ def run_verify(call: Call) -> int:
 
 def render_json(problems: list[Diagnostic]) -> str:
     """The problems as an array."""
-    import json
+    from usercontainerd.cli.json_text import dump_json
 
     keys = ("path", "line", "key", "severity", "message", "suggestion")
-    return json.dumps([{key: getattr(each, key) for key in keys} for each in problems], indent=4) + "\n"
+    return dump_json([{key: getattr(each, key) for key in keys} for each in problems], indent=4) + "\n"
 
 
 VERBS = {"verify": (VERIFY, run_verify)}

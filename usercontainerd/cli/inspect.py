@@ -1,0 +1,77 @@
+"""``usercontainer inspect``."""
+
+from __future__ import annotations
+
+from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, UsercontainerError
+from usercontainerd.cli.json_text import dump_json
+from usercontainerd.cli.listing import escape_lines
+from usercontainerd.cli.options import Option, Verb
+from usercontainerd.cli.output import write_error, write_output
+from usercontainerd.engine.inspection import inspect_container, inspect_image
+from usercontainerd.engine.lookup import resolve_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from usercontainerd.cli.call import Call
+    from usercontainerd.engine.context import Context
+    from usercontainerd.systemd.manager import Manager
+
+FAILED = 1  # docker's status when one of several objects is missing
+INSPECT = Verb(
+    "inspect",
+    "NAME [NAME...]",
+    "Show everything about containers or images, as JSON",
+    (
+        Option("-f, --format TEMPLATE", "a Go template such as '{{.State.Pid}}', or json"),
+        Option("--type TYPE", "container or image; both are looked for by default, containers first"),
+    ),
+    fewest=1,
+    refused={"--size": "sizes are not known yet", "-s": "sizes are not known yet"},
+)
+
+
+def run_inspect(call: Call) -> int:
+    """Print an array of objects, or what the template makes of each."""
+    kind = call.options.value("type") or "all"
+    if kind not in ("all", "container", "image"):
+        raise InvalidArgument(f'--type: "{kind}" is not possible', hint="possible are container and image")
+    context = call.context()
+    found = []
+    status = 0
+    with call.connect() as manager:
+        for word in call.words:
+            try:
+                found.append(find_object(call, context, manager, word, kind))
+            except UsercontainerError as error:
+                write_error(f"Error: {error}\n")
+                status = FAILED
+    text = call.options.value("format")
+    if text is None or text == "json":
+        write_output(dump_json(found, indent=4) + "\n")
+        return status
+    from usercontainerd.cli.template import parse_template
+
+    template = parse_template(text)
+    for each in found:
+        write_output(f"{escape_lines(template.render(each))}\n")
+    return status
+
+
+def find_object(call: Call, context: Context, manager: Manager, word: str, kind: str) -> dict[str, Any]:
+    """The container or image of that name. Raises ``NoSuchContainer``."""
+    if kind in ("all", "container"):
+        try:
+            return inspect_container(context, manager, resolve_name(call.paths, word))
+        except NoSuchContainer:
+            if kind == "container":
+                raise
+    image = inspect_image(context, word)
+    if image is None:
+        what = "image" if kind == "image" else "container or image"
+        raise NoSuchContainer(f'no such {what} "{word}"')
+    return image
+
+
+VERBS = {"inspect": (INSPECT, run_inspect)}

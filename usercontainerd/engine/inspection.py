@@ -1,0 +1,265 @@
+"""Everything about a container or an image, with docker's and podman's names where they have some.
+
+What runs is told by systemd; the rest is what the definition and its image mean now, which for a container that runs
+may be newer than what it was started from.
+"""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer
+from usercontainerd.base.names import unit_name
+from usercontainerd.definition.model import MountType, Restart
+from usercontainerd.engine.containers import State, derive_state
+from usercontainerd.engine.definitions import read_definition
+from usercontainerd.engine.images import find_image, open_images
+from usercontainerd.engine.lookup import container_id, find_init
+from usercontainerd.oci.image import ImageConfiguration
+from usercontainerd.oci.platform import Platform
+from usercontainerd.runtime.specification import plan_arguments, plan_hostname
+from usercontainerd.runtime.summary import read_exit, shorten_image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from usercontainerd.definition.model import Definition, Mount
+    from usercontainerd.engine.context import Context
+    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.systemd.manager import Manager
+
+NO_IMAGE = ImageConfiguration(Platform("linux", "", ""), ())
+NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
+
+
+def inspect_container(context: Context, manager: Manager, name: str) -> dict[str, Any]:
+    """Return container ``name`` as an object. Raises ``InvalidDefinition``, ``NoSuchContainer``."""
+    properties = manager.unit_properties(unit_name(name))
+    try:
+        definition = read_definition(context, name).definition
+    except (InvalidDefinition, NoSuchContainer) as error:
+        definition = None
+        problem = str(error)
+    unit = {
+        "Name": unit_name(name),
+        **{
+            key: properties.get(key)
+            for key in (
+                "LoadState",
+                "ActiveState",
+                "SubState",
+                "Result",
+                "StatusText",
+                "FragmentPath",
+                "ControlGroup",
+                "NeedDaemonReload",
+                "UnitFileState",
+            )
+        },
+    }
+    common = {
+        "Id": container_id(name),
+        "Name": name,
+        "State": describe_state(context, name, properties),
+        "RestartCount": properties.get("NRestarts", 0),
+        "Unit": unit,
+    }
+    if definition is None:
+        return {**common, "Definition": {"Sources": [], "Problem": problem}}
+    return {**common, **describe_definition(context, definition)}
+
+
+def describe_state(context: Context, name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """docker's ``State``, from systemd's properties and the record of the last end."""
+    active = str(properties.get("ActiveState", "inactive"))
+    alive = active not in ("inactive", "failed")
+    record = None if alive else read_exit(context.paths.container_data(name))
+    state = derive_state(active, str(properties.get("SubState", "")), record)
+    init = find_init(context.paths, name)
+    if init is not None:
+        os.close(init.fd)
+    started = (
+        properties.get("ExecMainStartTimestamp", 0) / 1e6 if alive else (record.started if record else 0)
+    )
+    return {
+        "Status": state,
+        "Running": state == State.RUNNING,
+        "Paused": False,
+        "Restarting": state == State.RESTARTING,
+        "OOMKilled": properties.get("Result") == "oom-kill"
+        or (record is not None and record.result == "oom-kill"),
+        "Dead": False,
+        "Pid": init.pid if init is not None else 0,
+        "ExitCode": record.status if record is not None else 0,
+        "Error": str(properties.get("StatusText") or "") if state == State.FAILED else "",
+        "StartedAt": format_rfc3339(started),
+        "FinishedAt": format_rfc3339(record.finished if record is not None else 0),
+    }
+
+
+def format_rfc3339(seconds: float) -> str:
+    """A time as docker writes it, in UTC; 0 is Go's zero time."""
+    if not seconds:
+        return NEVER
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def describe_definition(context: Context, definition: Definition) -> dict[str, Any]:
+    """What the definition and its image mean."""
+    record = find_image(context, definition.image)
+    image = NO_IMAGE if record is None else open_images(context).configuration(record)
+    arguments = plan_arguments(definition, image)
+    created = os.stat(definition.sources[0]).st_mtime if definition.sources else 0.0
+    return {
+        "Created": format_rfc3339(created),
+        "Path": arguments[0] if arguments else "",
+        "Args": list(arguments[1:]),
+        "Image": "" if record is None else str(record.id),
+        "ImageName": shorten_image(definition.image),
+        "ImageDigest": "" if record is None else str(record.manifest),
+        "Driver": "overlay",
+        "Config": describe_config(definition, image),
+        "HostConfig": describe_host_config(definition),
+        "Mounts": [describe_mount(context, mount) for mount in definition.mounts],
+        "NetworkSettings": {"Ports": describe_ports(definition), "Networks": {definition.network.value: {}}},
+        "BundlePath": context.paths.bundle(definition.name),
+        "Definition": {
+            "Sources": list(definition.sources),
+            "Created": definition.sources[:1]
+            == (f"{context.paths.created_definitions}/{definition.name}.toml",),
+            "WritableLayer": definition.writable_layer.value,
+            "Pull": definition.pull.value,
+        },
+    }
+
+
+def describe_config(definition: Definition, image: ImageConfiguration) -> dict[str, Any]:
+    """docker's ``Config``: what is in the container. Pure."""
+    environment = {**dict(image.environment), **dict(definition.environment)}
+    command = (
+        image.command if definition.command is None and definition.entrypoint is None else definition.command
+    )
+    entrypoint = image.entrypoint if definition.entrypoint is None else definition.entrypoint
+    user = definition.user if definition.user is not None else image.user
+    return {
+        "Hostname": plan_hostname(definition),
+        "User": user if definition.group is None else f"{user}:{definition.group}",
+        "Tty": definition.terminal,
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "Cmd": None if command is None else list(command),
+        "Entrypoint": None if entrypoint is None else list(entrypoint),
+        "Image": definition.image,
+        "WorkingDir": definition.working_directory or image.working_directory or "/",
+        "Labels": {**dict(image.labels), **dict(definition.labels)},
+        "Annotations": dict(definition.annotations),
+        "ExposedPorts": {port: {} for port in image.exposed_ports},
+        "StopSignal": definition.stop_signal or image.stop_signal or "SIGTERM",
+        "StopTimeout": definition.stop_timeout if definition.stop_timeout != float("inf") else -1,
+    }
+
+
+def describe_host_config(definition: Definition) -> dict[str, Any]:
+    """docker's ``HostConfig``: what surrounds the container; numbers that are not limited are 0. Pure."""
+    resources, security = definition.resources, definition.security
+    swap = resources.memory if resources.swap is None else resources.swap
+    options = ["no-new-privileges"] if security.no_new_privileges else []
+    if security.seccomp != "default":
+        options.append(f"seccomp={security.seccomp}")
+    return {
+        "NetworkMode": definition.network.value,
+        "PortBindings": describe_ports(definition),
+        "RestartPolicy": {
+            "Name": "" if definition.restart is Restart.NO else definition.restart.value,
+            "MaximumRetryCount": 0,
+        },
+        "Binds": [
+            f"{mount.source}:{mount.target}{':ro' if mount.read_only else ''}"
+            for mount in definition.mounts
+            if mount.type is not MountType.TMPFS
+        ],
+        "Tmpfs": {mount.target: "" for mount in definition.mounts if mount.type is MountType.TMPFS},
+        "CapAdd": list(security.add_capabilities),
+        "CapDrop": list(security.drop_capabilities),
+        "Privileged": False,
+        "ReadonlyRootfs": security.read_only,
+        "SecurityOpt": options,
+        "UsernsMode": security.user_namespace.value,
+        "Init": definition.init,
+        "Memory": resources.memory or 0,
+        "MemorySwap": 0 if resources.memory is None else -1 if swap == -1 else resources.memory + (swap or 0),
+        "NanoCpus": round((resources.cpus or 0) * 1e9),
+        "CpuWeight": resources.cpu_weight or 0,
+        "IOWeight": resources.io_weight or 0,
+        "PidsLimit": resources.pids or 0,
+        "LogConfig": {"Type": "journald"},
+    }
+
+
+def describe_mount(context: Context, mount: Mount) -> dict[str, Any]:
+    """One of docker's ``Mounts``. Pure."""
+    shown: dict[str, Any] = {"Type": mount.type.value}
+    source = mount.source
+    if mount.type is MountType.VOLUME:
+        shown["Name"] = mount.source
+        source = f"{context.paths.data}/volumes/{mount.source}/_data"
+    return {
+        **shown,
+        "Source": source,
+        "Destination": mount.target,
+        "Mode": ",".join(mount.options),
+        "RW": not mount.read_only,
+    }
+
+
+def describe_ports(definition: Definition) -> dict[str, list[dict[str, str]]]:
+    """Published ports as docker has them: ``{"80/tcp": [{"HostIp": …, "HostPort": …}]}``. Pure."""
+    ports: dict[str, list[dict[str, str]]] = {}
+    for port in definition.ports:
+        for offset in range(port.length):
+            ports.setdefault(f"{port.container + offset}/{port.protocol}", []).append(
+                {"HostIp": port.address or "0.0.0.0", "HostPort": str(port.host + offset)}  # noqa: S104
+            )
+    return ports
+
+
+def inspect_image(context: Context, text: str) -> dict[str, Any] | None:
+    """Return the image that ``text`` means as an object, None if there is none."""
+    record = find_image(context, text)
+    return None if record is None else describe_image(record, open_images(context).configuration(record))
+
+
+def describe_image(record: ImageRecord, image: ImageConfiguration) -> dict[str, Any]:
+    """An image with docker's names. Pure."""
+    names = [name.reference for name in record.names]
+    digests = [(name.reference.name, digest) for name in record.names for digest in name.digests]
+    return {
+        "Id": str(record.id),
+        "Digest": str(record.manifest),
+        "RepoTags": [str(name) for name in names if name.tag],
+        "RepoDigests": list(dict.fromkeys(f"{name}@{digest}" for name, digest in digests)),
+        "Created": record.created,
+        "Author": image.author,
+        "Architecture": image.platform.architecture,
+        "Variant": image.platform.variant,
+        "Os": image.platform.os,
+        "Size": record.size,
+        "Config": {
+            "User": image.user,
+            "Env": [f"{name}={value}" for name, value in image.environment],
+            "Entrypoint": None if image.entrypoint is None else list(image.entrypoint),
+            "Cmd": None if image.command is None else list(image.command),
+            "WorkingDir": image.working_directory,
+            "ExposedPorts": {port: {} for port in image.exposed_ports},
+            "Volumes": {volume: {} for volume in image.volumes},
+            "Labels": dict(image.labels),
+            "StopSignal": image.stop_signal,
+        },
+        "RootFS": {"Type": "layers", "Layers": [str(layer) for layer in record.layers]},
+        "History": [
+            {"Created": step.created, "CreatedBy": step.created_by, "EmptyLayer": step.empty_layer}
+            for step in image.history
+        ],
+    }
