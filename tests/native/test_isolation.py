@@ -35,8 +35,8 @@ class Both:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     output = tmp_path_factory.mktemp("probes")
     return Both(
-        probe_ours("facts.py", "--syscalls", output=output),
-        probe_podman("facts.py", "--syscalls", output=output),
+        probe_ours("facts", "--syscalls", output=output),
+        probe_podman("facts", "--syscalls", output=output),
     )
 
 
@@ -63,7 +63,7 @@ def test_every_system_call_answers_as_under_podman(both: Both) -> None:
 def test_unconfined_is_seen_by_the_system_calls(both: Both, tmp_path: Path) -> None:
     """The comparison above would notice a missing filter."""
     found = probe_ours(
-        "facts.py",
+        "facts",
         "--syscalls",
         output=tmp_path / "out",
         toml='network = "none"\nsecurity.seccomp = "unconfined"',

@@ -83,8 +83,8 @@ def test_same_choice_as_podman(toml: str, options: list[str], tmp_path: Path) ->
 @pytest.mark.parametrize("network", ["none", "host"])
 def test_mounts_with_other_networks(network: str, tmp_path: Path) -> None:
     """Without a network namespace of its own, /sys is the host's: as strict as Podman's, mount by mount."""
-    ours = probe_ours("facts.py", output=tmp_path / "out", toml=f'network = "{network}"')
-    podman = probe_podman("facts.py", output=tmp_path / "out", options=("--network", network))
+    ours = probe_ours("facts", output=tmp_path / "out", toml=f'network = "{network}"')
+    podman = probe_podman("facts", output=tmp_path / "out", options=("--network", network))
     found, theirs = ({mount["target"]: mount for mount in facts["mounts"]} for facts in (ours, podman))
     assert set(theirs) - set(found) == set()
     for target in set(found) - set(theirs) - {"/etc/resolv.conf"}:

@@ -13,7 +13,8 @@ from typing import Any
 from tests.support.containers import BUSYBOX, defined, run
 
 PROBES = Path(__file__).parent.parent / "native/probes"
-PYTHON = ("/usr/bin/python3", "-IS")
+START = "import sys, importlib as i; sys.path[:0] = ['/']; i.import_module('probes.' + sys.argv[1]).main(*sys.argv[2:])"
+PYTHON = ("/usr/bin/python3", "-ISB", "-c", START)
 
 
 def list_mounts(output: Path) -> list[str]:
@@ -35,7 +36,7 @@ def probe_ours(
     probe: str, *arguments: str, output: Path, toml: str = "", mounts: tuple[str, ...] = ()
 ) -> Any:
     """Run a probe in a container of ours; what it found."""
-    command = [*PYTHON, f"/probes/{probe}", "/out/ours", *arguments]
+    command = [*PYTHON, probe, "/out/ours", *arguments]
     text = render_definition(command, [*list_mounts(output), *mounts], toml)
     with defined("probe", text) as container:
         container.start()
@@ -50,6 +51,6 @@ def probe_podman(
 ) -> Any:
     """Run a probe in Podman's default container."""
     volumes = [word for mount in (*list_mounts(output), *mounts) for word in ("-v", mount)]
-    command = [*PYTHON, f"/probes/{probe}", "/out/podman", *arguments]
+    command = [*PYTHON, probe, "/out/podman", *arguments]
     run("podman", "run", "--rm", *volumes, *options, BUSYBOX, *command, timeout=120)
     return json.loads((output / "podman").read_text(encoding="utf-8"))

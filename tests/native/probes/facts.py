@@ -1,6 +1,6 @@
 """Runs inside a container and prints what it sees there, as JSON; the same for ours and for Podman's.
 
-Needs nothing but Python. ``facts.py OUTPUT`` writes to a file, so that no log stands in between.
+Needs nothing but Python. ``main(OUTPUT)`` writes to a file, so that no log stands in between.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import resource
 import signal
 import socket
 import stat
-import sys
 
 HIDDEN = (  # noqa: SIM905, easier to read so
     "/proc/acpi /proc/asound /proc/bus /proc/fs /proc/interrupts /proc/irq /proc/kcore /proc/keys "
@@ -204,7 +203,7 @@ def gather(*, syscalls: bool) -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":
-    facts = gather(syscalls="--syscalls" in sys.argv)
-    with open(sys.argv[1], "w", encoding="utf-8") as output:
-        json.dump(facts, output)
+def main(output: str, *options: str) -> None:
+    facts = gather(syscalls="--syscalls" in options)
+    with open(output, "w", encoding="utf-8") as file:
+        json.dump(facts, file)
