@@ -13,8 +13,6 @@ from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
 from usercontainerd.definition.model import (
     Definition,
-    Mount,
-    MountType,
     Network,
     Notify,
     PullPolicy,
@@ -22,6 +20,7 @@ from usercontainerd.definition.model import (
 )
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.images import ignore_progress, open_images, pull_image
+from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volumes
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
 from usercontainerd.kernel.trees import make_private_directories
@@ -96,7 +95,7 @@ def prepare_container(
         bundle=bundle,
         init=_find_program(INIT_PATHS, "catatonit") if definition.init else None,
         notify_socket=_check_notify_socket(definition, notify_socket),
-        volumes=_make_sources(context, definition.mounts),
+        volumes=make_mount_sources(context, name, definition.mounts),
     )
     specification = build_specification(
         definition,
@@ -121,7 +120,7 @@ def prepare_container(
         if definition.network is Network.PASTA
         else (),
         cgroup=plan_repeated_limits(definition.resources),
-        volumes=plan_filled_volumes(definition.mounts, files),
+        volumes=plan_filled_volumes(definition.mounts, files.volumes),
         stamps=(
             *stamp_inputs([*inputs, *environment_files, *((profile,) if profile else ())]),
             *((NEVER_CURRENT,) if definition.pull in (PullPolicy.ALWAYS, PullPolicy.NEWER) else ()),
@@ -147,16 +146,6 @@ def watch_image(images: ImageStore, record: ImageRecord) -> list[str]:
 def stamp_inputs(paths: list[str]) -> tuple[tuple[str, str], ...]:
     """Stamp each path once, in order."""
     return tuple((path, stamp_path(path)) for path in dict.fromkeys(paths))
-
-
-def plan_filled_volumes(mounts: tuple[Mount, ...], files: HostFiles) -> tuple[tuple[str, str], ...]:
-    """The named volumes that take the image's content at first, with their places in the container."""
-    directories = dict(files.volumes)
-    return tuple(
-        (directories[mount.source], mount.target)
-        for mount in mounts
-        if mount.type is MountType.VOLUME and "nocopy" not in mount.options
-    )
 
 
 def plan_user_namespace(context: Context, definition: Definition) -> IdMap:
@@ -246,42 +235,6 @@ def _read_environment_files(
             raise InvalidDefinition("the environment file is larger than 1 MiB", where=path)
         pairs += parse_environment_file(text, path, inherited)
     return tuple(pairs), tuple(path.removeprefix("-") for path in definition.environment_files)
-
-
-def _make_sources(context: Context, mounts: tuple[Mount, ...]) -> tuple[tuple[str, str], ...]:
-    """Make the directories of named volumes, and missing bind sources where the definition says so."""
-    volumes = []
-    for mount in mounts:
-        if mount.type is MountType.VOLUME:
-            directory = f"{context.paths.data}/volumes/{mount.source}/_data"
-            _make_volume(directory)
-            volumes.append((mount.source, directory))
-        elif mount.type is MountType.BIND and not os.path.lexists(mount.source):
-            if not mount.create:
-                raise InvalidDefinition(
-                    f"the source of the mount on {mount.target} does not exist",
-                    where=mount.source,
-                    hint="create it, or set create = true in a mount table",
-                )
-            _make_directory(mount.source)
-    return tuple(volumes)
-
-
-def _make_volume(directory: str) -> None:
-    try:
-        make_private_directories(os.path.dirname(directory))
-        os.mkdir(directory, 0o755)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise explain_write_error(error, directory) from error
-
-
-def _make_directory(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise explain_write_error(error, path) from error
 
 
 def write_bundle(

@@ -163,12 +163,12 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
 
 
 def fill_volumes(plan: LaunchPlan) -> None:
-    """Give a named volume that is still empty the image's content."""
+    """Give a volume that is still empty the image's content."""
     if plan.volumes:
-        from usercontainerd.runtime.volumes import is_empty, populate_volume
+        from usercontainerd.runtime.volumes import make_if_missing, populate_volume
 
         for directory, target in plan.volumes:
-            if is_empty(directory):
+            if make_if_missing(directory):
                 populate_volume("rootfs", directory, target)
 
 

@@ -52,7 +52,7 @@ class HostFiles:
     bundle: str
     init: str | None = None
     notify_socket: str | None = None
-    volumes: tuple[tuple[str, str], ...] = ()  # (volume name, directory)
+    volumes: tuple[tuple[str, str], ...] = ()  # (target, directory)
 
 
 def plan_arguments(definition: Definition, image: ImageConfiguration) -> tuple[str, ...]:
@@ -230,10 +230,11 @@ def build_user_mount(mount: Mount, volumes: dict[str, str]) -> dict[str, Any]:
         size = () if mount.size is None else (f"size={mount.size}",)
         mode = f"mode={0o1777 if mount.mode is None else mount.mode:o}"
         return _mount(mount.target, "tmpfs", "tmpfs", "nosuid", "nodev", mode, *size, access, *mount.options)
-    source = volumes[mount.source] if mount.type is MountType.VOLUME else mount.source
+    source = volumes[mount.target] if mount.type is MountType.VOLUME else mount.source
+    options = tuple(
+        option for option in mount.options if option != "nocopy"
+    )  # the launcher's, not the kernel's
     propagation = (
-        () if any("private" in o or "slave" in o or "shared" in o for o in mount.options) else ("rprivate",)
+        () if any("private" in o or "slave" in o or "shared" in o for o in options) else ("rprivate",)
     )
-    return _mount(
-        mount.target, "bind", source, "rbind", *propagation, "nosuid", "nodev", access, *mount.options
-    )
+    return _mount(mount.target, "bind", source, "rbind", *propagation, "nosuid", "nodev", access, *options)

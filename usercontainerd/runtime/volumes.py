@@ -15,13 +15,14 @@ from usercontainerd.kernel.trees import remove_tree
 COPY = "/usr/bin/cp"
 
 
-def is_empty(directory: str) -> bool:
-    """Tell whether nothing was ever put into the volume; one that is gone counts as filled."""
+def make_if_missing(directory: str) -> bool:
+    """Have the directory, and tell whether nothing was ever put into it."""
     try:
+        os.makedirs(directory, mode=0o755, exist_ok=True)
         with os.scandir(directory) as entries:
             return next(entries, None) is None
-    except OSError:
-        return False
+    except OSError as error:
+        raise StoreError(f"cannot make the volume: {error.strerror}", where=directory) from error
 
 
 def populate_volume(root: str, directory: str, target: str) -> None:
