@@ -436,7 +436,7 @@ def test_without_subordinate_ids(
     registry.add_image("app", "latest", [SMALL])
     assert (pull(context, registry) / "bin" / "sh").exists()
     registry.add_image("app", "other", [build_tar(file("x", gid=42))])
-    with pytest.raises(SubIdsMissing, match=r"group ID 42, but only the IDs 0 are mapped"):
+    with pytest.raises(SubIdsMissing, match=r"group ID 42, but only the ID 0 is mapped"):
         pull(context, registry, "app:other")
 
 

@@ -170,12 +170,7 @@ class Pull:
         """Do it all; return the image with its names."""
         self._progress(Phase.RESOLVE, str(self._reference), 0, 0)
         manifest = self._resolve()
-        image_id = manifest.config.digest
-        record = self._images.read(image_id)
-        if record is None or not self._images.is_whole(record):
-            record = self._fetch_image(manifest)
-        else:
-            self._store_records(record, None)
+        record = self._name_present(manifest.config.digest) or self._fetch_image(manifest)
         self._progress(Phase.DONE, str(self._reference), 1, 1)
         if self._worker is not None and (left := os.listdir(self._store.trash)):
             self._worker.remove(self._store.trash, left)
@@ -363,21 +358,33 @@ class Pull:
 
     # Records
 
-    def _store_records(self, record: ImageRecord, configuration: bytes | None) -> None:
-        """Write what makes the image one; ``configuration`` is None if the image was here already."""
-        self._progress(Phase.STORE, str(self._reference), 0, 0)
-        self._store.prepare()
-        digests = [document.digest for document in self._documents]
-        name = NameRecord(str(self._reference), record.id, digests)
+    def _name_present(self, image_id: Digest) -> ImageRecord | None:
+        """Give an image that is here already, and whole, the name; None if it is not."""
+        if self._images.read(image_id) is None:
+            return None
         with self._images.lock():
-            for document in self._documents:
-                self._images.blobs.add(document.data, algorithm=document.digest.algorithm)
-            if configuration is not None:
-                self._images.layers.make_durable(dict.fromkeys(record.layers))
-                self._images.layers.sync()
-                self._images.blobs.add(configuration, algorithm=record.id.algorithm)
-                self._images.add(record)
-            self._images.add_name(name)
+            # Looked at under the lock: nobody can remove it before it has the name.
+            record = self._images.read(image_id)
+            if record is None or not self._images.is_whole(record):
+                return None
+            self._add_name(record.id)
+        return record
+
+    def _add_name(self, image_id: Digest) -> None:
+        for document in self._documents:
+            self._images.blobs.add(document.data, algorithm=document.digest.algorithm)
+        digests = [document.digest for document in self._documents]
+        self._images.add_name(NameRecord(str(self._reference), image_id, digests))
+
+    def _store_records(self, record: ImageRecord, configuration: bytes) -> None:
+        """Write what makes the image one."""
+        self._progress(Phase.STORE, str(self._reference), 0, 0)
+        with self._images.lock():
+            self._images.layers.make_durable(dict.fromkeys(record.layers))
+            self._images.layers.sync()
+            self._images.blobs.add(configuration, algorithm=record.id.algorithm)
+            self._images.add(record)
+            self._add_name(record.id)
 
 
 class Feed:

@@ -81,7 +81,10 @@ class RegistryClient:
         response = self._get(f"manifests/{quote(wanted, safe=':')}", {"Accept": ", ".join(ACCEPTED)})
         if response.status == 404:
             detail = self._read_error(response)
-            raise NoSuchImage(f"the registry has no {wanted} of it{detail}", where=self.repository)
+            sign = "@" if is_digest(wanted) else ":"
+            raise NoSuchImage(
+                f"the registry has no such image{detail}", where=f"{self.repository}{sign}{wanted}"
+            )
         self._expect(response, (200,))
         data = response.read_all(MAX_MANIFEST)
         claimed = response.header("Docker-Content-Digest")

@@ -87,13 +87,14 @@ class MappedIds:
         for number, ranges, kind in ((entry.uid, self.uids, "user"), (entry.gid, self.gids, "group")):
             if not any(first <= number < first + count for first, count in ranges):
                 spans = ", ".join(str(f) if c == 1 else f"{f} to {f + c - 1}" for f, c in ranges)
+                mapped = f"ID {spans} is" if len(ranges) == 1 and ranges[0][1] == 1 else f"IDs {spans} are"
                 hint = self.hint
                 if hint is None:
                     file = "subuid" if kind == "user" else "subgid"
                     hint = f"give your user a range in /etc/{file} that makes {number + 1} or more IDs in all"
                 raise SubIdsMissing(
                     f"the image's file {printable_name(entry.name)} belongs to {kind} ID {number}, "
-                    f"but only the IDs {spans} are mapped",
+                    f"but only the {mapped} mapped",
                     hint=hint,
                 )
 

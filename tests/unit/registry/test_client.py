@@ -76,7 +76,7 @@ def test_blob_with_progress(make_client: Make) -> None:
 
 
 def test_missing(make_client: Make) -> None:
-    with pytest.raises(NoSuchImage, match=r"has no nothing of it: it is unknown"):
+    with pytest.raises(NoSuchImage, match=r"app:nothing: the registry has no such image: it is unknown"):
         make_client().fetch_manifest("nothing")
     missing = Descriptor("x", Digest("sha256:" + "0" * 64), 5)
     with pytest.raises(RegistryError, match="lacks the blob sha256:0000"):

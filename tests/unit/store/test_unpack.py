@@ -203,7 +203,7 @@ def test_owners_beyond_the_mapping() -> None:
     single = MappedIds([(0, 1)], [(0, 1)], "usermod --add-subuids …")
     unpack(file("x"), ids=single)
     with pytest.raises(
-        SubIdsMissing, match=r"user ID 33, but only the IDs 0 are mapped \(usermod --add-subuids"
+        SubIdsMissing, match=r"user ID 33, but only the ID 0 is mapped \(usermod --add-subuids"
     ):
         unpack(member("d", DIR, uid=33), ids=single)
 
