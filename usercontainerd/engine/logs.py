@@ -95,13 +95,7 @@ def find_access_problem(paths: Paths, name: str) -> str | None:
     journald keeps a file for each user ID. What a process writes that is not root in its container goes to that of a
     subordinate ID, which only the groups that may read everything can open.
     """
-    files = [
-        f"{top}/{directory}/{file}"
-        for top in ("/var/log/journal", "/run/log/journal")
-        for directory in _list(top)
-        for file in _list(f"{top}/{directory}")
-        if file.endswith(".journal")
-    ]
+    files = list_journal_files()
     if not files:
         return "there is no journal that can be seen: is systemd-journald running?"
     readable = [file for file in files if os.access(file, os.R_OK)]
@@ -114,6 +108,17 @@ def find_access_problem(paths: Paths, name: str) -> str | None:
             f"to read it: {mend}"
         )
     return None
+
+
+def list_journal_files() -> list[str]:
+    """The files of the journal that can be seen, whether they can be read or not."""
+    return [
+        f"{top}/{directory}/{file}"
+        for top in ("/var/log/journal", "/run/log/journal")
+        for directory in _list(top)
+        for file in _list(f"{top}/{directory}")
+        if file.endswith(".journal")
+    ]
 
 
 def _runs_as_other(paths: Paths, name: str) -> bool:

@@ -1,0 +1,99 @@
+"""``doctor``: the programs and Python packages that are used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from usercontainerd.engine.doctor import (
+    Finding,
+    find_program,
+    fine,
+    lost,
+    missing,
+    suggest_installation,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usercontainerd.engine.context import Context
+
+LEAST_CRUN = (1, 8)
+_NEEDED_FEATURES = ("+CAP", "+SECCOMP")
+_PACKAGES = {
+    "requests": "images cannot be pulled",
+    "toml": "`usercontainer create` does not work",
+}
+
+
+def _ask_version(path: str) -> str:
+    result = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, errors="replace", check=False, timeout=20
+    )
+    return result.stdout
+
+
+def check_crun(_context: Context) -> Iterator[Finding]:
+    """The runtime, its version and what it was built with."""
+    path = find_program("/usr/bin/crun", "/usr/local/bin/crun")
+    if path is None:
+        yield missing("crun", "not installed", suggest_installation("crun"))
+    else:
+        yield judge_crun(path, _ask_version(path))
+
+
+def judge_crun(path: str, text: str) -> Finding:
+    """By what ``crun --version`` printed. Pure."""
+    words = text.split()
+    version = words[2] if words[:2] == ["crun", "version"] and len(words) > 2 else ""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if not numbers:
+        return lost("crun", f"{path} does not say its version", "perhaps everything", "")
+    if numbers < LEAST_CRUN:
+        return missing("crun", f"version {version}", "crun 1.8 or later is needed")
+    absent = [feature for feature in _NEEDED_FEATURES if feature not in words]
+    if absent:
+        return lost("crun", f"version {version}", f"it was built without {', '.join(absent)}", "")
+    return fine("crun", f"version {version}")
+
+
+def check_pasta(_context: Context) -> Iterator[Finding]:
+    """The user-mode network, and the device that it needs."""
+    path = find_program("/usr/bin/pasta")
+    what = 'network = "pasta", the default; "none" and "host" work'
+    if path is None:
+        yield lost("pasta", "not installed", what, suggest_installation("pasta"))
+        return
+    first = _ask_version(path).partition("\n")[0]
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        yield lost("pasta", "/dev/net/tun cannot be opened", what, "sudo modprobe tun")
+        return
+    yield fine("pasta", first.removeprefix("pasta ") or path)
+
+
+def check_init(_context: Context) -> Iterator[Finding]:
+    """The small init for ``init = true``."""
+    from usercontainerd.engine.preparation import INIT_PATHS
+
+    path = find_program(*INIT_PATHS)
+    if path is None:
+        yield lost("catatonit", "not installed", "init = true (--init)", suggest_installation("catatonit"))
+    else:
+        yield fine("catatonit", path)
+
+
+def check_python_packages(_context: Context) -> Iterator[Finding]:
+    """What is imported only when needed."""
+    from importlib.util import find_spec
+
+    absent = [package for package in _PACKAGES if find_spec(package) is None]
+    for package in absent:
+        yield lost(f"python {package}", "not installed", _PACKAGES[package], suggest_installation(package))
+    if not absent:
+        yield fine("python", f"{sys.version.split()[0]} with {', '.join(_PACKAGES)}")
+
+
+TOOL_CHECKS = (check_crun, check_pasta, check_init, check_python_packages)
