@@ -21,6 +21,8 @@ class Call:
     def __init__(self, verb: str, options: Options, environment: dict[str, str]) -> None:
         self.verb = verb
         self.options = options
+        if not environment.get("HOME"):
+            environment = {**environment, "HOME": find_home(os.getuid())}
         self.environment = environment
         self.paths = Paths.from_environment(environment, os.getuid())
 
@@ -41,3 +43,13 @@ class Call:
         from usercontainerd.engine.context import build_context
 
         return build_context(self.environment, find_programs(), os.getuid(), os.getgid())
+
+
+def find_home(uid: int) -> str:
+    """The user's home directory by the system's own record."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return "/"

@@ -22,8 +22,8 @@ DOCTOR = Verb(
         Option("-q, --quiet", "print only what is not fine"),
     ),
     most=0,
-    details="fine: nothing to do. lost: containers work, but something does not. missing: no container works, and then\n"
-    "the exit status is 1.",
+    details="fine: nothing to do. lost: containers work, but something does not. missing: no container works; the exit\n"
+    "status is 1 then.",
 )
 _COLOURS = {Verdict.FINE: "32", Verdict.LOST: "33", Verdict.MISSING: "31"}
 
@@ -38,11 +38,21 @@ def run_doctor(call: Call) -> int:
     else:
         shown = [f for f in findings if f.verdict != Verdict.FINE or not call.options.flag("quiet")]
         coloured = os.isatty(1) and "NO_COLOR" not in call.environment
-        write_output("".join(render_finding(finding, coloured) for finding in shown))
+        write_output(render_findings(shown, coloured))
     return 1 if has_missing(findings) else 0
 
 
-def render_finding(finding: Finding, coloured: bool) -> str:
+def render_findings(findings: list[Finding], coloured: bool) -> str:
+    """All findings; a command that mends several is written once. Pure."""
+    text = ""
+    last = ""
+    for finding in findings:
+        text += render_finding(finding, coloured, "as above" if finding.mend == last else finding.mend)
+        last = finding.mend
+    return text
+
+
+def render_finding(finding: Finding, coloured: bool, mend: str) -> str:
     """Verdict, name and what is there; below, what is lost and how to mend it. Pure."""
     verdict = finding.verdict.ljust(8)
     if coloured:
@@ -52,7 +62,7 @@ def render_finding(finding: Finding, coloured: bool) -> str:
     if finding.lost:
         lines.append(f"{indent}lost: {printable(finding.lost)}")
     if finding.mend:
-        lines.append(f"{indent}mend: {printable(finding.mend)}")
+        lines.append(f"{indent}mend: {printable(mend)}")
     return "\n".join(lines) + "\n"
 
 

@@ -29,20 +29,23 @@ _PACKAGES = {
 }
 
 
-def _ask_version(path: str) -> str:
+def _ask_version(path: str, context: Context) -> str:
+    # crun wants to know its directory even for that.
+    environment = {"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": context.paths.runtime_root}
+    command = [path, "--version"]
     result = subprocess.run(
-        [path, "--version"], capture_output=True, text=True, errors="replace", check=False, timeout=20
+        command, capture_output=True, text=True, errors="replace", check=False, timeout=20, env=environment
     )
-    return result.stdout
+    return result.stdout or result.stderr
 
 
-def check_crun(_context: Context) -> Iterator[Finding]:
+def check_crun(context: Context) -> Iterator[Finding]:
     """The runtime, its version and what it was built with."""
     path = find_program("/usr/bin/crun", "/usr/local/bin/crun")
     if path is None:
         yield missing("crun", "not installed", suggest_installation("crun"))
     else:
-        yield judge_crun(path, _ask_version(path))
+        yield judge_crun(path, _ask_version(path, context))
 
 
 def judge_crun(path: str, text: str) -> Finding:
@@ -60,14 +63,14 @@ def judge_crun(path: str, text: str) -> Finding:
     return fine("crun", f"version {version}")
 
 
-def check_pasta(_context: Context) -> Iterator[Finding]:
+def check_pasta(context: Context) -> Iterator[Finding]:
     """The user-mode network, and the device that it needs."""
     path = find_program("/usr/bin/pasta")
     what = 'network = "pasta", the default; "none" and "host" work'
     if path is None:
         yield lost("pasta", "not installed", what, suggest_installation("pasta"))
         return
-    first = _ask_version(path).partition("\n")[0]
+    first = _ask_version(path, context).partition("\n")[0]
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         yield lost("pasta", "/dev/net/tun cannot be opened", what, "sudo modprobe tun")
         return
