@@ -22,8 +22,8 @@ DOCTOR = Verb(
         Option("-q, --quiet", "print only what is not fine"),
     ),
     most=0,
-    details="fine: nothing to do. lost: containers work, but something does not. missing: no container works; the exit\n"
-    "status is 1 then.",
+    details="fine: nothing to do. lost: containers work, but something does not. missing: no container works, which\n"
+    "makes the exit status 1.",
 )
 _COLOURS = {Verdict.FINE: "32", Verdict.LOST: "33", Verdict.MISSING: "31"}
 
