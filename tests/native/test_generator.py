@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import BUSYBOX, Container, run
+from usercontainerd.systemd.renewal import reload_stale_unit
 
 SLEEP = f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["sleep", "1000"]\nstop_signal = "SIGKILL"\n'
 GENERATED = Path(os.environ["XDG_RUNTIME_DIR"], "systemd/generator")
@@ -219,3 +220,19 @@ def test_no_patience(container: MakeContainer) -> None:
     one.start()
     one.stop()
     assert one.show("Result") == "success"
+
+
+def test_what_the_image_asks_for(container: MakeContainer) -> None:
+    one = container(f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["sleep", "1000"]\n')
+    one.start()
+    text = Path(one.show("FragmentPath")).read_text()
+    drop_in = "[Service]\nKillSignal=SIGKILL\nSuccessExitStatus=SIGKILL\n"
+    runtime = os.environ["XDG_RUNTIME_DIR"]
+    assert reload_stale_unit(runtime, one.unit, text, drop_in, pid=one.pid)
+    assert not reload_stale_unit(runtime, one.unit, text, drop_in, pid=one.pid)
+    assert one.show("KillSignal") == "9"
+    one.stop()
+    assert one.show("Result") == "success"
+    assert reload_stale_unit(runtime, one.unit, text, "", pid=1)
+    assert one.show("KillSignal") == "15"
+    assert one.show("DropInPaths") == ""

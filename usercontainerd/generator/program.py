@@ -40,7 +40,8 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     paths = Paths.from_environment(environment, os.getuid())
     entries = generate(environment, os.getuid(), find_programs())
     failures = write_units(arguments[0], entries)
-    drop_interim_units(paths.runtime_units, arguments[0], paths.created_definitions)
+    if arguments[0].startswith(f"{paths.runtime_root}/systemd/"):  # else it is not systemd that asks
+        drop_interim_units(paths.runtime_units, arguments[0], paths.created_definitions)
     lines = [line for entry in entries for line in entry.log] + failures
     if lines:
         sys.stderr.write("".join(f"usercontainerd-generator: {line}\n" for line in lines))

@@ -30,9 +30,10 @@ def plan_journalctl(
 ) -> list[str]:
     """Return the command that prints what the processes of ``unit``, of the user ``uid``, have written.
 
-    systemd's own words on the unit are left out. ``lines`` counts from the end; ``since`` and ``until`` are times of
-    systemd.time(7); ``invocation`` limits it to one run (``InvocationID``); ``output`` is journalctl's ``--output``.
-    The system's journal is searched too: without ``/var/log/journal`` users have none of their own.
+    systemd's own words on the unit are left out. ``lines`` counts from the end; ``since`` and ``until`` are
+    times of systemd.time(7); ``invocation`` limits it to one run (``InvocationID``); ``output`` is
+    journalctl's ``--output``. The system's journal is searched too: without ``/var/log/journal`` users have
+    none of their own.
     """
     command = [JOURNALCTL, "--quiet", "--no-pager", "--all", f"--output={output}"]
     if follow:

@@ -55,7 +55,8 @@ class UnitStatus:
 class UnitFailure(SystemdError):
     """A job on a unit did not succeed.
 
-    ``properties`` are the unit's and ``log`` the last lines that its processes wrote, as far as they could be read.
+    ``properties`` are the unit's and ``log`` the last lines that its processes wrote, as far as they could
+    be read.
     """
 
     def __init__(

@@ -1,19 +1,25 @@
 """Having systemd load a unit anew while it is being started.
 
-A definition that is edited while its container is stopped escapes systemd's notice: it compares times only of units
-that are loaded. Whoever reads the definition at the start can compare the text of the unit with what it should be.
+A definition that is edited while its container is stopped escapes systemd's notice: it compares times only
+of units that are loaded. Whoever reads the definition at the start can compare the text of the unit with
+what it should be.
 
-A reload in the middle of a start is sound: the start goes on under the new settings. Restart and stop settings hold
-at once; what concerns a process from its beginning (``Nice=``, ``LimitNOFILE=``, ``Environment=``) does for commands
-that are yet to be run, as the main one is during ``ExecStartPre=``; limits are written into the cgroup before the next
-command, or when a process is attached to the unit.
+A reload in the middle of a start is sound: the start goes on under the new settings. Restart and stop
+settings hold at once; what concerns a process from its beginning (``Nice=``, ``LimitNOFILE=``,
+``Environment=``) does for commands that are yet to be run, as the main one is during ``ExecStartPre=``;
+limits are written into the cgroup before the next command, or when a process is attached to the unit.
 """
 
 from __future__ import annotations
 
+import os
+from errno import ENOTEMPTY
+
+from usercontainerd.kernel.atomicfile import explain_write_error, write_atomic
 from usercontainerd.systemd.manager import SERVICE, Manager
 
 PRE_COMMAND = "renew-unit"
+DROP_IN = "10-image.conf"
 
 
 def is_generated_unit_current(runtime_root: str, unit: str, text: str) -> bool:
@@ -28,19 +34,46 @@ def is_generated_unit_current(runtime_root: str, unit: str, text: str) -> bool:
 
 
 def reload_stale_unit(
-    runtime_root: str, unit: str, text: str, *, pid: int, bus_address: str | None = None
+    runtime_root: str, unit: str, text: str, drop_in: str = "", *, pid: int, bus_address: str | None = None
 ) -> bool:
-    """Reload systemd if the generated ``unit`` is not ``text`` any more; return whether that was so.
+    """Reload systemd if the generated ``unit`` is not ``text`` any more, or its ``drop_in`` of run time another one.
 
-    ``pid`` is a process of the unit; it stays where it is. Raises ``SystemdError`` when systemd cannot be reached.
+    Returns whether that was so. An empty ``drop_in`` is none. ``pid`` is a process of the unit; it stays
+    where it is. Raises ``SystemdError`` when systemd cannot be reached, ``StoreError`` when the drop-in
+    cannot be written.
     """
-    if is_generated_unit_current(runtime_root, unit, text):
+    changed = write_drop_in(runtime_root, unit, drop_in)
+    if not changed and is_generated_unit_current(runtime_root, unit, text):
         return False
     with Manager.connect(runtime_root, bus_address) as manager:
         manager.reload()
         subgroup = read_subgroup(unit, pid)
         if subgroup is not None:
             manager.attach_processes(unit, subgroup, [pid])
+    return True
+
+
+def write_drop_in(runtime_root: str, unit: str, text: str) -> bool:
+    """Have the unit's drop-in of run time hold ``text``, or be gone if that is empty; return whether it was otherwise."""
+    directory = f"{runtime_root}/systemd/user/{unit}.d"
+    path = f"{directory}/{DROP_IN}"
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            before = file.read()
+    except OSError:
+        before = ""
+    if before == text:
+        return False
+    try:
+        if text:
+            os.makedirs(directory, exist_ok=True)
+            write_atomic(path, text.encode(), mode=0o644, sync=False)
+        else:
+            os.unlink(path)
+            os.rmdir(directory)
+    except OSError as error:
+        if error.errno != ENOTEMPTY:
+            raise explain_write_error(error, path) from error
     return True
 
 

@@ -71,13 +71,26 @@ def build_unit(definition: Definition, programs: Programs, *, image_stop_signal:
     unit = UnitFile()
     for line in _render_header(definition.name, definition.sources):
         unit.add_comment(line)
-    stop_signal = definition.stop_signal or image_stop_signal or "SIGTERM"
     _add_section(unit, "Unit", tuple(_plan_unit(definition)), definition.unit)
-    ours = (*_plan_service(definition, programs, stop_signal), *_plan_resources(definition.resources))
+    ours = (*_plan_service(definition, programs), *_plan_resources(definition.resources))
     _add_section(unit, "Service", ours, definition.service)
     install = check_install(definition.name, definition.install)
     # An instance is what there is of a template then; it has no instances itself.
     _add_section(unit, "Install", (), tuple(pair for pair in install if pair[0] != "DefaultInstance"))
+    return unit.render()
+
+
+def build_image_drop_in(definition: Definition, image_stop_signal: str | None) -> str:
+    """Return the text of a drop-in with what the image asks for and ``definition`` leaves open, "" if that is nothing.
+
+    ``image_stop_signal`` is the image's ``StopSignal``, spelt as systemd does (``SIGQUIT``). Whoever starts
+    the container has the image at hand and writes the drop-in, see ``usercontainerd.systemd.renewal``.
+    """
+    if definition.stop_signal or not definition.stop_timeout or (image_stop_signal or "SIGTERM") == "SIGTERM":
+        return ""
+    unit = UnitFile()
+    unit.add_comment(f"What the image {definition.image} asks for; written when the container was started.")
+    unit.add_all("Service", _plan_stop_signal(str(image_stop_signal)))
     return unit.render()
 
 
@@ -180,7 +193,7 @@ def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
                 continue  # it has a line end: nothing can wait for its mount
 
 
-def _plan_service(definition: Definition, programs: Programs, stop_signal: str) -> Iterator[tuple[str, str]]:
+def _plan_service(definition: Definition, programs: Programs) -> Iterator[tuple[str, str]]:
     name = definition.name
     yield "Type", "notify"
     yield "NotifyAccess", "all"
@@ -194,10 +207,8 @@ def _plan_service(definition: Definition, programs: Programs, stop_signal: str) 
         yield "TimeoutStopSec", "10"
         yield "SuccessExitStatus", "SIGKILL"
     else:
-        if stop_signal != "SIGTERM":
-            yield "KillSignal", stop_signal
         yield "TimeoutStopSec", render_seconds(definition.stop_timeout)
-        yield "SuccessExitStatus", _render_success(stop_signal)
+        yield from _plan_stop_signal(definition.stop_signal or "SIGTERM")
     yield "SyslogIdentifier", render_text(name)
     yield "Slice", SLICE
     yield "Delegate", "yes"
@@ -205,12 +216,14 @@ def _plan_service(definition: Definition, programs: Programs, stop_signal: str) 
     yield "OOMPolicy", "stop"
 
 
-def _render_success(stop_signal: str) -> str:
-    number = _SIGNAL_NUMBERS.get(stop_signal)
+def _plan_stop_signal(signal: str) -> Iterator[tuple[str, str]]:
+    if signal != "SIGTERM":
+        yield "KillSignal", signal
+    number = _SIGNAL_NUMBERS.get(signal)
     statuses = [] if number is None else [str(128 + number)]
-    if stop_signal not in _CLEAN_SIGNALS:
-        statuses.append(stop_signal)
-    return " ".join(statuses)
+    if signal not in _CLEAN_SIGNALS:
+        statuses.append(signal)
+    yield "SuccessExitStatus", " ".join(statuses)
 
 
 def _plan_resources(resources: Resources) -> Iterator[tuple[str, str]]:

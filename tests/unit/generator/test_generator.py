@@ -321,6 +321,25 @@ def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "container@b.service").read_text() == "y"
 
 
+@pytest.mark.parametrize("by_systemd", [True, False])
+def test_a_unit_made_in_the_meantime_gives_way(home: Home, by_systemd: bool) -> None:
+    created, units = Path(home.paths.created_definitions), Path(home.paths.runtime_units)
+    created.mkdir(parents=True)
+    units.mkdir(parents=True)
+    (created / "app.toml").write_text(GOOD)
+    marker = f"# Generated from {created}/"
+    (units / "container@app.service").write_text(f"{marker}app.toml\n")
+    (units / "container@new.service").write_text(f"{marker}new.toml\n")
+    (units / "other.service").write_text(f"{marker}app.toml\n")
+    out = Path(home.paths.runtime_root, "systemd/generator") if by_systemd else home.path / "out"
+    out.mkdir(parents=True)
+    assert main([str(out)], home.environment) == 0
+    left = {path.name for path in units.iterdir()}
+    assert left == {"container@new.service", "other.service"} | (
+        set() if by_systemd else {"container@app.service"}
+    )
+
+
 def test_systemd_of_the_system_gets_nothing(home: Home, tmp_path: Path) -> None:
     home.define("app.toml")
     out = tmp_path / "system"

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.systemd import renewal
-from usercontainerd.systemd.renewal import is_generated_unit_current, read_subgroup, reload_stale_unit
+from usercontainerd.systemd.renewal import (
+    DROP_IN,
+    is_generated_unit_current,
+    read_subgroup,
+    reload_stale_unit,
+    write_drop_in,
+)
 
 TOP = Path(__file__).resolve().parents[3]
 UNIT = "container@app.service"
@@ -20,6 +27,27 @@ def test_current(tmp_path: Path) -> None:
     assert is_generated_unit_current(str(tmp_path), UNIT, "one")
     assert not is_generated_unit_current(str(tmp_path), UNIT, "two")
     assert not reload_stale_unit(str(tmp_path), UNIT, "one", pid=1)
+
+
+def test_drop_in(tmp_path: Path) -> None:
+    path = tmp_path / "systemd/user" / f"{UNIT}.d" / "10-image.conf"
+    assert not write_drop_in(str(tmp_path), UNIT, "")
+    assert write_drop_in(str(tmp_path), UNIT, "one")
+    assert not write_drop_in(str(tmp_path), UNIT, "one")
+    assert write_drop_in(str(tmp_path), UNIT, "two")
+    assert path.read_text() == "two"
+    (path.parent / "mine.conf").touch()
+    assert write_drop_in(str(tmp_path), UNIT, "")
+    assert path.parent.exists()
+    assert not path.exists()
+    (path.parent / "mine.conf").unlink()
+    path.touch()
+    path.write_text("x")
+    assert write_drop_in(str(tmp_path), UNIT, "")
+    assert not path.parent.exists()
+    path.parent.touch()
+    with pytest.raises(UsercontainerError, match=DROP_IN):
+        write_drop_in(str(tmp_path), UNIT, "x")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from usercontainerd.base.programs import Programs
 from usercontainerd.definition.model import Definition, Mount, MountType, Resources, Restart
 from usercontainerd.systemd.unit import (
     build_failed_unit,
+    build_image_drop_in,
     build_unit,
     check_install,
     plan_links,
@@ -92,7 +93,16 @@ def test_no_word_on_swap_means_as_much_as_memory() -> None:
 def test_stop_signal(signal: str, lines: list[str]) -> None:
     text = build(stop_signal=signal)
     assert [line for line in text.splitlines() if line.startswith(("KillSignal", "Success"))] == lines
-    assert build_unit(PLAIN, PROGRAMS, image_stop_signal=signal) == text
+    assert read_section(build_image_drop_in(PLAIN, signal), "Service") == (
+        lines if signal != "SIGTERM" else []
+    )
+
+
+def test_the_definition_comes_before_the_image() -> None:
+    assert build_image_drop_in(replace(PLAIN, stop_signal="SIGTERM"), "SIGQUIT") == ""
+    assert build_image_drop_in(replace(PLAIN, stop_timeout=0), "SIGQUIT") == ""
+    assert build_image_drop_in(PLAIN, None) == ""
+    assert build_image_drop_in(PLAIN, "SIGQUIT").startswith("# What the image nginx asks for;")
 
 
 def test_no_patience() -> None:
@@ -173,6 +183,10 @@ def test_failed_unit() -> None:
     assert "#   /a.toml:3: error: memory: no size\n#   /a.toml:9: error: x\n" in text
     assert "Description=Container app (broken definition)\n" in text
     assert "ExecStartPre=/usr/libexec/usercontainerd/renew-unit app\n" in text
+
+
+def test_alias_of_a_template() -> None:
+    assert check_install("web@", (("Alias", ("site@.service",)),))
 
 
 def test_links() -> None:
