@@ -54,7 +54,7 @@ def reload_stale_unit(
 
 
 def write_drop_in(runtime_root: str, unit: str, text: str) -> bool:
-    """Have the unit's drop-in of run time hold ``text``, or be gone if that is empty; return whether it was otherwise."""
+    """Have the unit's drop-in hold ``text``, or be gone if that is empty; return whether it was otherwise."""
     directory = f"{runtime_root}/systemd/user/{unit}.d"
     path = f"{directory}/{DROP_IN}"
     try:

@@ -147,9 +147,8 @@ def check_install(name: str, directives: Directives) -> Directives:
                     f"not the name of a unit: {unit}", where=f"[install] {key}", hint=hint
                 )
             # systemd.unit(5): an instance has other names only as the same instance of another template.
-            if key == "Alias" and not (
-                unit.partition("@")[0] and unit.partition("@")[2] == f"{name}.service"
-            ):
+            is_instance = not name.endswith("@")
+            if key == "Alias" and is_instance and unit.partition("@")[2] != f"{name}.service":
                 hint = f"only PREFIX@{name}.service can be"
                 raise InvalidDefinition(f"cannot be an alias: {unit}", where=f"[install] {key}", hint=hint)
         checked.append((key, units))
