@@ -55,11 +55,11 @@ def _read_file(root: int, path: str) -> bytes:
         fd = openat2(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return b""
-    with open(fd, "rb") as file:
-        try:
+    try:
+        with open(fd, "rb") as file:
             return file.read(MAX_FILE).replace(b"\0", b"")
-        except OSError:
-            return b""
+    except OSError:  # a directory, say
+        return b""
 
 
 def main(arguments: list[str]) -> int:
