@@ -119,6 +119,7 @@ def prepare_container(
         pasta=(_find_program((PASTA,), "passt"), *plan_pasta_arguments(definition.ports))
         if definition.network is Network.PASTA
         else (),
+        ports=((port.protocol, port.address, port.host, port.length) for port in definition.ports),
         cgroup=plan_repeated_limits(definition.resources),
         volumes=plan_filled_volumes(definition.mounts, files.volumes),
         stamps=(

@@ -40,6 +40,10 @@ from usercontainerd.kernel.userns import (
 from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
 from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, layer_directory
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class AlreadyReported(Exception):
     """A part of the launch failed and has said why, on standard error and in ``STATUS=``."""
@@ -116,16 +120,20 @@ def _prepare(launch: Launch) -> None:
         raise AlreadyReported(status if status > 0 else 128 - status)
 
 
+class PeerGone(RuntimeFailure):
+    """The other process of the launch has ended: it has the cause, and tells it."""
+
+
 def _receive(fd: int, expected: bytes, who: str) -> None:
     if os.read(fd, 1) != expected:
-        raise RuntimeFailure(f"the launcher's {who} ended early")
+        raise PeerGone(f"the launcher's {who} ended early")
 
 
 def _send(fd: int, message: bytes, who: str) -> None:
     try:
         os.write(fd, message)
     except BrokenPipeError as error:
-        raise RuntimeFailure(f"the launcher's {who} ended early") from error
+        raise PeerGone(f"the launcher's {who} ended early") from error
 
 
 def mount_root(launch: Launch, plan: LaunchPlan) -> None:
@@ -238,12 +246,15 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
     _send(outgoing, b"m", "child")
     if plan.init_system:
         leave_subgroup()  # and pasta with us
-    if plan.network == "pasta" and wait_exit(start_pasta(launch, plan, child)) != 0:
-        raise RuntimeFailure(
-            "pasta could not set up the network; its message is above",
-            where=launch.name,
-            hint="is a published port taken, or below net.ipv4.ip_unprivileged_port_start?",
-        )
+    if plan.network == "pasta":
+        if plan.ports:
+            from usercontainerd.kernel.ports import check_ports_free
+
+            check_ports_free(plan.ports)
+        if wait_exit(start_pasta(launch, plan, child)) != 0:
+            raise RuntimeFailure(
+                "pasta could not set up the network; its message is above", where=launch.name
+            )
     _send(outgoing, b"g", "child")
     _receive(incoming, b"s", "child")
 
@@ -265,11 +276,14 @@ def launch_container(launch: Launch) -> None:
     os.close(child_writes)
     try:
         run_parent(launch, plan, child, parent_reads, parent_writes)
-    except UsercontainerError:
-        os.close(parent_writes)  # the child's next read ends it
+    except PeerGone:
         status = wait_exit(child)
         if status > 0:
             raise AlreadyReported(status) from None
+        raise
+    except (UsercontainerError, OSError):
+        os.close(parent_writes)  # the child's next read ends it
+        wait_exit(child)
         raise
 
 
@@ -281,12 +295,14 @@ def _report(launch: Launch, error: UsercontainerError) -> None:
         pass
 
 
-def _exit_with(launch: Launch, action: object) -> None:
+def _exit_with(launch: Launch, action: Callable[[], None]) -> None:
     """Run the child's half and end the process, whatever happens: it must never return into the parent's code."""
     status = 125
     try:
-        action()  # type: ignore[operator]
+        action()
         status = 0
+    except PeerGone:
+        pass
     except UsercontainerError as error:
         _report(launch, error)
         status = error.exit_status
@@ -311,4 +327,7 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
     except UsercontainerError as error:
         _report(launch, error)
         return error.exit_status
+    except OSError as error:
+        _report(launch, HostError(printable(str(error)), where=launch.name))
+        return HostError.exit_status
     return 0

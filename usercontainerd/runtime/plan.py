@@ -27,7 +27,8 @@ NEVER_CURRENT = ("", "always")
 class LaunchPlan:
     """What the launcher does beyond what every container needs.
 
-    ``network`` is ``pasta``, ``none`` or ``host``; ``pasta`` holds its arguments; ``layers`` counts the symlinks
+    ``network`` is ``pasta``, ``none`` or ``host``; ``pasta`` holds its command, ``ports`` what
+    it publishes, as (protocol, address, first, length); ``layers`` counts the symlinks
     ``lower/0`` (topmost) and up; ``volumes`` are (directory, target) pairs to fill from the image while they are
     empty; ``init_system``: the command manages its cgroup itself, as systemd does, and needs it for itself;
     ``keep`` keeps the writable layer; ``ready`` is false when the application itself
@@ -45,6 +46,7 @@ class LaunchPlan:
         "layers",
         "network",
         "pasta",
+        "ports",
         "ready",
         "stamps",
         "volumes",
@@ -62,6 +64,7 @@ class LaunchPlan:
         keep: bool = False,
         ready: bool = True,
         pasta: Iterable[str] = (),
+        ports: Iterable[tuple[str, str, int, int]] = (),
         cgroup: Iterable[tuple[str, str]] = (),
         volumes: Iterable[tuple[str, str]] = (),
         stamps: Iterable[tuple[str, str]] = (),
@@ -75,6 +78,7 @@ class LaunchPlan:
         self.keep = keep
         self.ready = ready
         self.pasta = tuple(pasta)
+        self.ports = tuple(ports)
         self.cgroup = tuple(cgroup)
         self.volumes = tuple(volumes)
         self.stamps = tuple(stamps)
@@ -117,6 +121,7 @@ def render_plan(plan: LaunchPlan, version: str) -> str:
         f"keep {int(plan.keep)}",
         f"ready {int(plan.ready)}",
         *(f"pasta {escape_line(argument)}" for argument in plan.pasta),
+        *(f"port {protocol} {first} {length} {address}" for protocol, address, first, length in plan.ports),
         *(f"cgroup {file} {value}" for file, value in plan.cgroup),
         *(
             f"volume {escape_line(directory)}\ntarget {escape_line(target)}"
@@ -133,7 +138,7 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
     if lines[0] != f"{FORMAT} {version}" or lines[-1] != "":
         return None
     single: dict[str, str] = {}
-    pasta, cgroup, stamps, directories, targets = [], [], [], [], []
+    pasta, ports, cgroup, stamps, directories, targets = [], [], [], [], [], []
     try:
         for line in lines[1:-1]:
             key, _, value = line.partition(" ")
@@ -142,6 +147,9 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
                 stamps.append((unescape_line(path), stamp))
             elif key == "pasta":
                 pasta.append(unescape_line(value))
+            elif key == "port":
+                protocol, first, length, address = value.split(" ")
+                ports.append((protocol, address, int(first), int(length)))
             elif key == "volume":
                 directories.append(unescape_line(value))
             elif key == "target":
@@ -161,6 +169,7 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
             keep=single["keep"] == "1",
             ready=single["ready"] == "1",
             pasta=pasta,
+            ports=ports,
             cgroup=cgroup,
             volumes=zip(directories, targets, strict=True),
             stamps=stamps,

@@ -32,6 +32,7 @@ def test_round_trip(
         keep=keep,
         ready=ready,
         pasta=pasta,
+        ports=[("tcp", "", 80, 1), ("udp", "::1", 1000, 20)],
         cgroup=[("memory.max", "1024")],
         volumes=volumes,
         stamps=[(path, "1:2:3") for path in stamps],
