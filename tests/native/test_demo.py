@@ -15,7 +15,15 @@ def test_the_demo_in_a_session(tmp_path: Path) -> None:
     for shown in ("It works", "NRestarts=1", "[Service]", "100000"):
         assert shown in done.stdout
     left = subprocess.run(
-        ["systemctl", "--user", "list-units", "--all", "--plain", "--no-legend", "container@usercontainerd-demo*"],
+        [
+            "systemctl",
+            "--user",
+            "list-units",
+            "--all",
+            "--plain",
+            "--no-legend",
+            "container@usercontainerd-demo*",
+        ],
         capture_output=True,
         text=True,
         check=True,

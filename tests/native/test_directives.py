@@ -7,7 +7,9 @@ import subprocess
 from usercontainerd.definition.directive_names import SECTIONS
 from usercontainerd.definition.directives import REFUSED
 
-FEW = 40  # A release brings some and takes some; what is too new for our list is passed through with a warning.
+FEW = (
+    40  # A release brings some and takes some; what is too new for our list is passed through with a warning.
+)
 
 
 def read_known() -> dict[str, set[str]]:

@@ -77,7 +77,7 @@ def test_only_doors_print_and_read_the_environment(path: Path) -> None:
 
 
 def test_no_import_cycle_between_modules() -> None:
-    graph = {}
+    graph: dict[str, set[str]] = {}
     for path in MODULES:
         name = ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__init__")
         graph[name] = set()
