@@ -50,9 +50,9 @@ def test_limits_of_a_first_start() -> None:
         # systemd itself leaves the kernel's limits as they are when a running unit's file has changed.
         template.write_text(TEMPLATE.replace("pids = 55", "pids = 66"))
         text = Path(one.show("FragmentPath")).read_text()
-        assert not reload_stale_unit(RUNTIME, one.unit, text, pid=one.pid)
+        assert not reload_stale_unit(RUNTIME, one.unit, text)
         assert read_group(group, "pids.max") == "55"
-        assert reload_stale_unit(RUNTIME, one.unit, text.replace("55", "66"), pid=one.pid)
+        assert reload_stale_unit(RUNTIME, one.unit, text.replace("55", "66"))
         assert read_group(group, "pids.max") == "66"
         assert read_subgroup(one.unit, one.pid) == "/container"
     finally:

@@ -228,11 +228,11 @@ def test_what_the_image_asks_for(container: MakeContainer) -> None:
     text = Path(one.show("FragmentPath")).read_text()
     drop_in = "[Service]\nKillSignal=SIGKILL\nSuccessExitStatus=SIGKILL\n"
     runtime = os.environ["XDG_RUNTIME_DIR"]
-    assert reload_stale_unit(runtime, one.unit, text, drop_in, pid=one.pid)
-    assert not reload_stale_unit(runtime, one.unit, text, drop_in, pid=one.pid)
+    assert reload_stale_unit(runtime, one.unit, text, drop_in)
+    assert not reload_stale_unit(runtime, one.unit, text, drop_in)
     assert one.show("KillSignal") == "9"
     one.stop()
     assert one.show("Result") == "success"
-    assert reload_stale_unit(runtime, one.unit, text, "", pid=1)
+    assert reload_stale_unit(runtime, one.unit, text, "")
     assert one.show("KillSignal") == "15"
     assert one.show("DropInPaths") == ""

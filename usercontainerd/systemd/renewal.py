@@ -34,22 +34,22 @@ def is_generated_unit_current(runtime_root: str, unit: str, text: str) -> bool:
 
 
 def reload_stale_unit(
-    runtime_root: str, unit: str, text: str, drop_in: str = "", *, pid: int, bus_address: str | None = None
+    runtime_root: str, unit: str, text: str, drop_in: str = "", *, bus_address: str | None = None
 ) -> bool:
-    """Reload systemd if the generated ``unit`` is not ``text`` any more, or its ``drop_in`` of run time another one.
+    """Reload systemd if the generated ``unit`` is not ``text`` any more, or its drop-in of run time not ``drop_in``.
 
-    Returns whether that was so. An empty ``drop_in`` is none. ``pid`` is a process of the unit; it stays
-    where it is. Raises ``SystemdError`` when systemd cannot be reached, ``StoreError`` when the drop-in
-    cannot be written.
+    Returns whether that was so. An empty ``drop_in`` is none. Limits hold at once, too. Raises
+    ``SystemdError`` when systemd cannot be reached, ``StoreError`` when the drop-in cannot be written.
     """
     changed = write_drop_in(runtime_root, unit, drop_in)
     if not changed and is_generated_unit_current(runtime_root, unit, text):
         return False
     with Manager.connect(runtime_root, bus_address) as manager:
         manager.reload()
-        subgroup = read_subgroup(unit, pid)
+        (pid,) = manager.get_properties([(unit, SERVICE, "MainPID")])
+        subgroup = read_subgroup(unit, pid) if pid else None
         if subgroup is not None:
-            manager.attach_processes(unit, subgroup, [pid])
+            manager.attach_processes(unit, subgroup, [pid])  # to where it is
     return True
 
 

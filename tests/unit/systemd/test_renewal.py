@@ -26,7 +26,7 @@ def test_current(tmp_path: Path) -> None:
     (tmp_path / "systemd/generator" / UNIT).write_text("one")
     assert is_generated_unit_current(str(tmp_path), UNIT, "one")
     assert not is_generated_unit_current(str(tmp_path), UNIT, "two")
-    assert not reload_stale_unit(str(tmp_path), UNIT, "one", pid=1)
+    assert not reload_stale_unit(str(tmp_path), UNIT, "one")
 
 
 def test_drop_in(tmp_path: Path) -> None:
