@@ -1,0 +1,121 @@
+"""The verbs as a whole: each loads, has its line in the help and its place in the manual."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from usercontainerd import __version__
+from usercontainerd.cli import main as door
+from usercontainerd.cli.container_options import CONTAINER_OPTIONS
+from usercontainerd.cli.options import Verb
+
+MANUAL = Path(__file__).resolve().parents[3] / "man" / "usercontainer.1"
+VERBS = sorted(door.VERBS)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+
+
+def load(name: str) -> Verb:
+    return door.load_verb(name)[0]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_verb_is_consistent(name: str) -> None:
+    verb = load(name)
+    assert verb.name == name
+    assert verb.summary == door.VERBS[name][1]
+    names = [each for option in verb.options for each in option.names]
+    assert len(names) == len(set(names)), "an option twice"
+    assert not set(names) & set(verb.refused)
+    assert "--help" not in names
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_of_each_verb(name: str, capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
+    assert door.main([name, "--help"], environment) == 0
+    by_option = capfd.readouterr().out
+    assert door.main(["help", name], environment) == 0
+    assert capfd.readouterr().out == by_option
+    assert by_option.startswith(f"Usage: usercontainer {name}")
+    assert all(len(line) <= 120 for line in by_option.splitlines())
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_manual_has_every_option(name: str) -> None:
+    # groff writes a hyphen as \-.
+    text = MANUAL.read_text(encoding="utf-8").replace("\\-", "-")
+    start = text.index(f".SS {name}\n")
+    end = text.find("\n.S", start + 1)
+    section = text[start:end]
+    elsewhere = {option.key for option in CONTAINER_OPTIONS} if name == "create" else set()
+    for option in load(name).options:
+        assert option.key in elsewhere or all(each in section for each in option.names), option.names
+
+
+def test_manual_has_the_options_of_containers() -> None:
+    text = MANUAL.read_text(encoding="utf-8").replace("\\-", "-")
+    start = text.index(".SH CONTAINER OPTIONS\n")
+    section = text[start : text.index("\n.SH", start + 1)]
+    for option in CONTAINER_OPTIONS:
+        assert all(each in section for each in option.names), option.names
+
+
+@pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"]])
+def test_overview(words: list[str], capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
+    assert door.main(words, environment) == 0
+    text = capfd.readouterr().out
+    assert all(f"\n  {name} " in text for name in VERBS)
+
+
+@pytest.mark.parametrize("words", [["version"], ["--version"], ["-v"]])
+def test_version(words: list[str], capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
+    assert door.main(words, environment) == 0
+    assert capfd.readouterr().out == f"usercontainer version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["strat"], 'Error: there is no verb "strat" (did you mean start?)\n'),
+        (["qqq"], 'Error: there is no verb "qqq" (`usercontainer help` lists all)\n'),
+        (["help", "strat"], 'Error: there is no verb "strat" (did you mean start?)\n'),
+        (["container", "x"], "Error: which verb of `usercontainer container`?"),
+        (["ps", "--frob"], "Error: unknown option --frob"),
+        (["start"], "Error: an argument is missing"),
+        (["container", "start"], "Error: an argument is missing"),
+        (["exec", "x"], "Error: an argument is missing"),
+        (["exec", "--privileged", "x", "y"], "Error: option --privileged: there is no privileged mode"),
+        (["exec", "nope", "true"], 'Error: no such container "nope"'),
+        (["logs", "nope"], 'Error: no such container "nope"'),
+        (["create", "--rm", "busybox"], "Error: option --rm: not for `create`"),
+    ],
+)
+def test_usage_errors_are_125(
+    words: list[str], message: str, capfd: pytest.CaptureFixture[str], environment: dict[str, str]
+) -> None:
+    assert door.main(words, environment) == 125
+    assert capfd.readouterr().err.startswith(message)
+
+
+def test_no_manager_is_said(capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
+    assert door.main(["ps"], environment) == 125
+    assert "the user's systemd cannot be reached" in capfd.readouterr().err
+
+
+def test_closed_pipe_is_no_error_message(environment: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    saved = os.dup(1)
+    os.dup2(writer, 1)
+    try:
+        assert door.main(["help"], environment) == 141
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(writer)
