@@ -10,6 +10,10 @@ def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
     message = log.splitlines()[-1] if log else "it failed without saying why"
     if "executable file" in message and "not found" in message:
         return CommandNotFound(message, where=name, hint="check command and entrypoint")
-    if "not executable" in message or ("exec" in message and "Permission denied" in message):
+    if (
+        "not executable" in message
+        or "is not a regular file" in message
+        or ("exec" in message and "Permission denied" in message)
+    ):
         return CommandNotExecutable(message, where=name, hint="is it executable, and of this architecture?")
     return RuntimeFailure(f"crun: {message}", where=name)
