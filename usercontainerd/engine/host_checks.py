@@ -19,7 +19,7 @@ from usercontainerd.kernel.idmap import NEWGIDMAP, NEWUIDMAP, parse_subordinate_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from usercontainerd.engine.context import Context
 
@@ -73,7 +73,7 @@ def check_user_namespaces(_context: Context) -> Iterator[Finding]:
     yield judge_user_namespaces(error, switches)
 
 
-def judge_user_namespaces(error: str, switches: dict[str, str | None]) -> Finding:
+def judge_user_namespaces(error: str, switches: Mapping[str, str | None]) -> Finding:
     """Name the switch that forbids them. Pure."""
     for path, bad, good in (
         ("/proc/sys/user/max_user_namespaces", "0", "28633"),

@@ -103,7 +103,7 @@ def find_init(paths: Paths, name: str) -> Init | None:
         with open(f"{paths.bundle(name)}/pid", encoding="ascii") as file:
             pid = int(file.read())
         fd = os.pidfd_open(pid)
-    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, ValueError):
+    except (OSError, ValueError):
         return None
     cgroup = read_cgroup(pid)
     if cgroup is not None and is_alive(fd):

@@ -1,0 +1,59 @@
+"""What the commands that have to be fast import: a module that creeps in costs every call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[3]
+# The cost of each, measured with `python3 -X importtime`: 3 to 200 ms.
+HEAVY = {
+    "argparse", "asyncio", "ctypes", "dataclasses", "datetime", "dbus_next", "enum", "hashlib", "inspect", "json",
+    "logging", "pathlib", "pyroute2", "re", "requests", "select", "shutil", "signal", "socket", "subprocess", "systemd",
+    "tempfile", "toml", "tomllib", "typing", "urllib",
+}  # fmt: skip
+EVERY = {"base", "base.errors", "base.names", "base.paths", "cli", "cli.call", "cli.main", "cli.options", "cli.output",
+         "engine", "engine.lookup", "kernel", "kernel.cgroups", "kernel.signals"}  # fmt: skip
+BUS = {"systemd", "systemd.bus", "systemd.journal", "systemd.manager", "systemd.message", "systemd.wire"}
+VERBS = {
+    "exec": EVERY | {"cli.execute", "engine.execution"},
+    "ps": EVERY | BUS | {"base.times", "cli.listing", "cli.ps", "definition", "definition.search", "engine.containers",
+                         "kernel.idmap", "runtime", "runtime.plan", "runtime.summary"},
+    "start": EVERY | BUS | {"cli.lifecycle", "engine.lifecycle"},
+    "stop": EVERY | BUS | {"cli.lifecycle", "engine.lifecycle"},
+    "logs": EVERY | BUS | {"base.times", "cli.logs", "engine.lifecycle", "engine.logs", "kernel.spawning"},
+}  # fmt: skip
+
+
+def loaded_modules(verb: str) -> set[str]:
+    """The modules that are loaded once a verb has been found, in an interpreter started as our programs are."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
+        "from usercontainerd.cli import call, main, options\n"
+        f"main.load_verb({verb!r})\n"
+        f"if {verb!r} == 'ps': import usercontainerd.systemd.manager\n"
+        "print(*sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_imports_of_a_verb(verb: str) -> None:
+    modules = loaded_modules(verb)
+    assert not modules & HEAVY
+    ours = {name.removeprefix("usercontainerd.") for name in modules if name.startswith("usercontainerd.")}
+    assert ours == VERBS[verb]
+
+
+def test_overview_needs_no_verb() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(TOP)!r}); import usercontainerd.cli.main; print(*sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    modules = set(result.stdout.split())
+    assert not modules & HEAVY
+    assert not [name for name in modules if name.startswith("usercontainerd.engine")]
