@@ -88,22 +88,38 @@ def _take_lock(cache: Path, name: str, mode: int) -> int:
 
 
 def _build_locked(fd: int, final: Path, build: Callable[[Path], None]) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say(f"another process is building {final.name}; waiting for it")
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    if not final.exists():
-        stage = final.with_name(f".stage-{final.name}")
-        # Only a builder that was killed leaves one: the lock is ours.
-        remove_tree(stage)
-        stage.mkdir(mode=0o700)
+    """Build, or wait until somebody else has; a shared lock is held at the end.
+
+    Never wait for the exclusive lock: who has built goes on with a shared one for as long as its machine runs.
+    """
+    told = False
+    while not final.exists():
         try:
-            build(stage)
-            stage.rename(final)
-        finally:
-            remove_tree(stage)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not told:
+                say(f"another process is building {final.name}; waiting for it")
+                told = True
+            # Given up for a moment: two that wait must not keep each other from building, should the builder die.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            time.sleep(0.1)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            continue
+        if not final.exists():
+            _build_stage(final, build)
     fcntl.flock(fd, fcntl.LOCK_SH)
+
+
+def _build_stage(final: Path, build: Callable[[Path], None]) -> None:
+    stage = final.with_name(f".stage-{final.name}")
+    # Only a builder that was killed leaves one: the lock is ours.
+    remove_tree(stage)
+    stage.mkdir(mode=0o700)
+    try:
+        build(stage)
+        stage.rename(final)
+    finally:
+        remove_tree(stage)
 
 
 def remove_tree(path: Path) -> None:
