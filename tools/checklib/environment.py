@@ -13,6 +13,7 @@ PACKAGES = (
     "ruff==0.17.*",
     "mypy==2.4.*",
     "pytest>=8,<10",
+    "pytest-timeout>=2.3",
     "hypothesis>=6.100",
     "types-requests",
     "types-toml",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 MACHINE = f"{TOP}/tools/machine"
+TEST_LIMIT = 300  # seconds for one test here: a hang is a failure with a traceback
+LANE_LIMIT = 900  # seconds for a whole lane in a machine
 GUEST_PYTEST = ["python3", "-m", "pytest", "-p", "no:cacheprovider"]
 
 
@@ -51,7 +53,15 @@ def run_here(lane: str, tools: str, directory: str, arguments: list[str]) -> Out
     """Run the tests of ``directory`` on this machine, in the environment of ``tools``."""
     report = f"{TOP}/.pytest_cache/{lane}.xml"
     os.makedirs(os.path.dirname(report), exist_ok=True)
-    command = [f"{tools}/python3", "-m", "pytest", directory, f"--junitxml={report}", *arguments]
+    command = [
+        f"{tools}/python3",
+        "-m",
+        "pytest",
+        directory,
+        f"--timeout={TEST_LIMIT}",
+        f"--junitxml={report}",
+        *arguments,
+    ]
     started = time.monotonic()
     status = subprocess.run(command, cwd=TOP, check=False).returncode
     return _read_report(lane, report, status, time.monotonic() - started, command)
@@ -73,6 +83,8 @@ def run_in_machine(lane: str, options: list[str], directory: str, arguments: lis
         "run",
         "--user",
         "alice",
+        "--timeout",
+        str(LANE_LIMIT),
         *options,
         "--",
         "sh",
