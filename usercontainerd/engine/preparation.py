@@ -11,6 +11,7 @@ import os
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
+from usercontainerd.base.names import unit_name
 from usercontainerd.definition.model import (
     Definition,
     Network,
@@ -18,6 +19,7 @@ from usercontainerd.definition.model import (
     PullPolicy,
     WritableLayer,
 )
+from usercontainerd.definition.vocabulary import normalise_signal
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.images import ignore_progress, open_images, pull_image
 from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volumes
@@ -43,6 +45,8 @@ from usercontainerd.runtime.specification import (
 )
 from usercontainerd.runtime.summary import build_summary, render_summary
 from usercontainerd.store.images import name_file
+from usercontainerd.systemd.renewal import reload_stale_unit
+from usercontainerd.systemd.unit import build_image_drop_in, build_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,6 +137,19 @@ def prepare_container(
         "summary": render_summary(build_summary(definition, arguments, record.id, image.labels)),
     }
     write_bundle(context, definition, layers, {"config.json": json.dumps(specification), **extracts}, plan)
+    adapt_unit(context, definition, image)
+
+
+def adapt_unit(context: Context, definition: Definition, image: ImageConfiguration) -> None:
+    """Have systemd know what it cannot have known before: the image's stop signal, and a definition edited since."""
+    stop_signal = normalise_signal(image.stop_signal) if image.stop_signal else None
+    reload_stale_unit(
+        context.paths.runtime_root,
+        unit_name(definition.name),
+        build_unit(definition, context.programs),
+        build_image_drop_in(definition, stop_signal),
+        bus_address=dict(context.environment).get("DBUS_SESSION_BUS_ADDRESS"),
+    )
 
 
 def watch_image(images: ImageStore, record: ImageRecord) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from usercontainerd.base.errors import CommandNotExecutable, CommandNotFound, RuntimeFailure
+import errno
+
+from usercontainerd.base.errors import CommandNotExecutable, CommandNotFound, HostError, RuntimeFailure
 
 
 def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
@@ -17,3 +19,11 @@ def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
     ):
         return CommandNotExecutable(message, where=name, hint="is it executable, and of this architecture?")
     return RuntimeFailure(f"crun: {message}", where=name)
+
+
+def explain_os_error(error: OSError, name: str) -> HostError:
+    """A system call of the launcher itself failed; ``EAGAIN`` is fork(2) under the unit's own limit."""
+    hint = None
+    if error.errno == errno.EAGAIN:
+        hint = "raise pids in [resources], or TasksMax=: a start needs about 10 processes for a moment"
+    return HostError(error.strerror or str(error), where=error.filename or name, hint=hint)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd import __version__
-from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError, printable
+from usercontainerd.base.errors import RuntimeFailure, UsercontainerError
 from usercontainerd.base.names import is_container_name, unit_name
 from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.cgroups import enter_subgroup, leave_subgroup, repeat_limits, write_file
@@ -295,6 +295,12 @@ def _report(launch: Launch, error: UsercontainerError) -> None:
         pass
 
 
+def _report_os_error(launch: Launch, error: OSError) -> None:
+    from usercontainerd.runtime.failure import explain_os_error
+
+    _report(launch, explain_os_error(error, launch.name))
+
+
 def _exit_with(launch: Launch, action: Callable[[], None]) -> None:
     """Run the child's half and end the process, whatever happens: it must never return into the parent's code."""
     status = 125
@@ -307,7 +313,7 @@ def _exit_with(launch: Launch, action: Callable[[], None]) -> None:
         _report(launch, error)
         status = error.exit_status
     except OSError as error:
-        _report(launch, HostError(printable(str(error)), where=launch.name))
+        _report_os_error(launch, error)
     finally:
         os._exit(status)
 
@@ -328,6 +334,6 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
         _report(launch, error)
         return error.exit_status
     except OSError as error:
-        _report(launch, HostError(printable(str(error)), where=launch.name))
-        return HostError.exit_status
+        _report_os_error(launch, error)
+        return UsercontainerError.exit_status
     return 0
