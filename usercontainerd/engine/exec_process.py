@@ -37,11 +37,11 @@ def _read_file(root: int, path: str) -> str:
         fd = openat2(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return ""
-    with open(fd, "rb") as file:
-        try:
+    try:
+        with open(fd, "rb") as file:
             return file.read(_MAX_FILE).decode("utf-8", "replace")
-        except OSError:
-            return ""
+    except OSError:  # a directory, say
+        return ""
 
 
 def plan_process(

@@ -178,6 +178,10 @@ def _leave_on_error(action: Callable[[], None]) -> None:
 
 def _become_crun(init: Init, command: list[str], request: ExecRequest, gate: int, mask: set[int]) -> None:
     """The child's half; see the module's picture."""
+    # crun makes a keyring for a container's first process only: the others would have the caller's.
+    from usercontainerd.kernel.keyring import leave_session_keyring
+
+    leave_session_keyring()
     if os.read(gate, 1) != b"g":
         return  # the parent has said why
     _join_user_namespace(init.fd)
