@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
@@ -216,12 +217,20 @@ def _find_identity(
         wanted = f"{wanted.partition(':')[0]}:{definition.group}"
     passwd, group = read_accounts(context.programs.inspect_root, id_map, layers) if layers else ("", "")
     identity = resolve_identity(wanted, passwd, group, where=definition.image)
+    if id_map.single:  # setgroups(2) is denied then: there is nothing to ask for
+        identity = replace(identity, groups=())
     for kind, extents, numbers in (
         ("UID", id_map.uids, (identity.uid,)),
         ("GID", id_map.gids, (identity.gid, *identity.groups)),
     ):
         for number in numbers:
             if not any(extent.inside <= number < extent.inside + extent.length for extent in extents):
+                if definition.security.user_namespace == "single":
+                    raise InvalidArgument(
+                        f'{kind} {number} is not mapped: with user_namespace = "single" only root is',
+                        where=definition.image,
+                        hint='leave user_namespace out, or set user = "0"',
+                    )
                 if id_map.single:
                     raise explain_single_map(context.user, context.uid, context.gid)
                 raise InvalidArgument(
