@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from usercontainerd.cli.call import Call
 
-FAILED = 1  # docker's status when one of several containers fails
 TIME = Option(
     "-t, --time, --timeout SECONDS", "kill what still runs after so long, not after the unit's time"
 )
@@ -83,7 +82,7 @@ def run_stop(call: Call) -> int:
             names[word] = resolve_name(call.paths, word)
         except NoSuchContainer as error:
             write_error(f"Error: {error}\n")
-            status = FAILED
+            status = error.exit_status
     with call.connect() as manager:
         stop_containers(manager, names.values(), timeout=timeout)
     write_output("".join(f"{word}\n" for word in names))
@@ -110,21 +109,23 @@ def for_each(call: Call, act: Callable[[Manager, str], None], *, missing_is_fine
             except NoSuchContainer as error:
                 if not missing_is_fine:
                     write_error(f"Error: {error}\n")
-                    status = FAILED
+                    status = error.exit_status
                 continue
             except UsercontainerError as error:
                 report(error)
-                status = FAILED if len(call.words) > 1 else error.exit_status
+                status = error.exit_status
                 continue
             write_output(f"{word}\n")
     return status
 
 
 def report(error: UsercontainerError) -> None:
-    """Show an error; of a failed start, first what the container, or what starts it, wrote."""
+    """Show an error; of a failed start, first what the container, or what starts it, wrote beyond that."""
+    text = str(error)
     if isinstance(error, UnitFailure):
-        write_error("".join(f"{printable(line)}\n" for line in error.log))
-    write_error(f"Error: {error}\n")
+        lines = [printable(line) for line in error.log]
+        write_error("".join(f"{line}\n" for line in lines if line not in text))
+    write_error(f"Error: {text}\n")
 
 
 def read_timeout(call: Call) -> float | None:

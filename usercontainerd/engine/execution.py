@@ -23,11 +23,11 @@ from usercontainerd.base.errors import RuntimeFailure, SystemdError
 from usercontainerd.base.names import unit_name
 from usercontainerd.engine.lookup import get_init
 from usercontainerd.kernel.cgroups import find_cgroup_mount, write_file
-from usercontainerd.kernel.signals import SIGCHLD, block_signals, restore_mask, wait_signal
+from usercontainerd.kernel.signals import SIGCHLD, block_signals, is_ignored, restore_mask, wait_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from usercontainerd.base.paths import Paths
     from usercontainerd.engine.lookup import Init
@@ -39,6 +39,8 @@ CLONE_NEWUSER = 0x10000000
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # What a caller may send on: HUP INT QUIT USR1 USR2 TERM WINCH.
 PASSED_SIGNALS = (1, 2, 3, 10, 12, 15, 28)
+_SIGKILL = 9
+_TERMINAL_POLL = 5.0  # seconds between two looks whether the terminal is still there
 _MAX_LOG = 4096
 
 
@@ -95,7 +97,8 @@ def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Atta
         name,
     ]
     reader, writer = os.pipe()
-    mask = block_signals((SIGCHLD, *PASSED_SIGNALS))
+    watched = (SIGCHLD, *(number for number in PASSED_SIGNALS if not is_ignored(number)))
+    mask = block_signals(watched)
     child = os.fork()
     if child == 0:
         os.close(writer)
@@ -106,7 +109,7 @@ def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Atta
         os.write(writer, b"g")
     finally:
         os.close(writer)  # without the "g" the child leaves
-        status = _wait_passing_signals(child)
+        status = _wait_passing_signals(child, watched, request.terminal)
     return _read_outcome(name, log, status)
 
 
@@ -207,18 +210,22 @@ def _join_user_namespace(pidfd: int) -> None:
         setns(pidfd, CLONE_NEWUSER)
 
 
-def _wait_passing_signals(child: int) -> int:
+def _wait_passing_signals(child: int, watched: Collection[int], terminal: bool) -> int:
     """Wait for the child and return its exit status, 128 and the signal if one killed it.
 
-    Signals that somebody sent to us go on to it; the terminal has sent its own to both.
+    Signals that somebody sent to us go on to it; the terminal has sent its own to both. crun does not notice that its
+    terminal is gone, and spins: then we end it, and the kernel tells the command's session (SIGHUP).
     """
     while True:
-        number, was_sent = wait_signal((SIGCHLD, *PASSED_SIGNALS))
+        number, was_sent = wait_signal(watched, _TERMINAL_POLL if terminal else None)
         if number == SIGCHLD:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
+        elif terminal and not os.isatty(0):
+            os.kill(child, _SIGKILL)
+            terminal = False
         elif was_sent:
             os.kill(child, number)
 

@@ -23,10 +23,19 @@ def restore_mask(mask: set[int]) -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
-def wait_signal(numbers: Iterable[int]) -> tuple[int, bool]:
-    """Wait for one of the blocked signals; return it, and whether another process sent it (not the kernel)."""
-    received = _signal.sigwaitinfo(set(numbers))
-    return received.si_signo, received.si_code == _SI_USER
+def wait_signal(numbers: Iterable[int], timeout: float | None = None) -> tuple[int, bool]:
+    """Wait for one of the blocked signals; return it, and whether another process sent it (not the kernel).
+
+    (0, False) when ``timeout`` (seconds) passes.
+    """
+    wanted = set(numbers)
+    received = _signal.sigwaitinfo(wanted) if timeout is None else _signal.sigtimedwait(wanted, timeout)
+    return (0, False) if received is None else (received.si_signo, received.si_code == _SI_USER)
+
+
+def is_ignored(number: int) -> bool:
+    """Tell whether our caller had us ignore a signal, as nohup(1) does."""
+    return bool(_signal.getsignal(number) == _signal.SIG_IGN)
 
 
 def is_alive(pidfd: int) -> bool:
