@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, UsercontainerError, printable
 from usercontainerd.cli.options import Option, Verb
-from usercontainerd.cli.output import write_error, write_output
+from usercontainerd.cli.output import truncate, write_error, write_output
 from usercontainerd.engine.lifecycle import (
     remove_container,
     restart_container,
@@ -54,10 +56,15 @@ RM = Verb(
 
 
 def run_start(call: Call) -> int:
-    """Start each."""
+    """Start each; on a terminal, say what a start that takes long is doing."""
+    line = StatusLine() if os.isatty(2) else None
 
     def act(manager: Manager, name: str) -> None:
-        start_container(manager, name)
+        try:
+            start_container(manager, name, report=line)
+        finally:
+            if line is not None:
+                line.clear()
 
     return for_each(call, act)
 
@@ -117,6 +124,25 @@ def for_each(call: Call, act: Callable[[Manager, str], None], *, missing_is_fine
                 continue
             write_output(f"{word}\n")
     return status
+
+
+class StatusLine:
+    """One line on standard error that is written over."""
+
+    def __init__(self) -> None:
+        self._width = 0
+
+    def __call__(self, text: str) -> None:
+        """Show ``text`` in the place of what was there."""
+        shown = truncate(printable(text), 79)
+        write_error(f"\r{shown.ljust(self._width)}")
+        self._width = len(shown)
+
+    def clear(self) -> None:
+        """Take it away."""
+        if self._width:
+            write_error(f"\r{' ' * self._width}\r")
+            self._width = 0
 
 
 def report(error: UsercontainerError) -> None:

@@ -8,12 +8,12 @@ import time
 from usercontainerd.base.errors import InUse, StoreError, SystemdError
 from usercontainerd.base.names import unit_name
 from usercontainerd.systemd.bus import BusError
-from usercontainerd.systemd.manager import NO_SUCH_UNIT, UNIT
+from usercontainerd.systemd.manager import NO_SUCH_UNIT, SERVICE, UNIT
 from usercontainerd.systemd.message import MEMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from usercontainerd.base.paths import Paths
     from usercontainerd.engine.context import Context
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 _IDLE = ("inactive", "failed")
 _SIGKILL = 9
+_REPORT_INTERVAL = 0.5  # seconds between two looks at a status text
 
 
-def start_container(manager: Manager, name: str) -> None:
+def start_container(manager: Manager, name: str, *, report: Callable[[str], None] | None = None) -> None:
     """Start a container and wait until it has; one that runs is left as it is.
 
-    The definition is used as it is now, and a start asked for by hand is not held back by earlier failures. Raises
-    ``UnitFailure``.
+    The definition is used as it is now, and a start asked for by hand is not held back by earlier failures. While it
+    takes long (a pull), ``report`` is told the unit's status text whenever that is a new one. Raises ``UnitFailure``.
     """
     unit = unit_name(name)
     active, is_stale = manager.get_properties([(unit, UNIT, "ActiveState"), (unit, UNIT, "NeedDaemonReload")])
@@ -38,7 +39,14 @@ def start_container(manager: Manager, name: str) -> None:
         manager.reload()
     if active == "failed":
         manager.reset_failed(unit)
-    manager.start_unit(unit)
+    job = manager.queue_job("StartUnit", unit)
+    told = ""
+    while not (result := manager.wait_job(job, timeout=None if report is None else _REPORT_INTERVAL)):
+        (text,) = manager.get_properties([(unit, SERVICE, "StatusText")])
+        if text and text != told and report is not None:
+            told = text
+            report(text)
+    manager.check_result(result, unit)
 
 
 def restart_container(manager: Manager, name: str, *, timeout: float | None = None) -> None:
@@ -123,11 +131,14 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
 
 
 def find_own_definition(paths: Paths, name: str) -> str | None:
-    """Return the file that defines the container, if a person (or a package) has written it."""
+    """Return the file that defines this very container, if a person (or a package) has written it.
+
+    A template does not count: of an instance, what it has left can be removed.
+    """
     from usercontainerd.definition.search import find_definition
 
     found = find_definition(paths.definition_directories, name)
-    return None if found is None else found.path
+    return None if found is None or found.template is not None else found.path
 
 
 def remove_remains(context: Context, name: str) -> None:

@@ -224,10 +224,14 @@ class Manager:
 
     def _finish_job(self, job: str, unit: str, timeout: float | None) -> None:
         result = self.wait_job(job, timeout=timeout)
-        if result in _JOB_SUCCEEDED:
-            return
         if not result:
             raise SystemdError(f"not done after {timeout:g} seconds, but systemd goes on with it", where=unit)
+        self.check_result(result, unit)
+
+    def check_result(self, result: str, unit: str) -> None:
+        """Raise ``UnitFailure`` if a job on ``unit`` that ended as ``result`` did not succeed."""
+        if result in _JOB_SUCCEEDED:
+            return
         try:
             properties = self.unit_properties(unit)
         except SystemdError:

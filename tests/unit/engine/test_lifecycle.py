@@ -25,11 +25,15 @@ class FakeManager(Manager):
         self.stale = False
         self.fragment = "/run/x/systemd/user/x"
         self.stubborn = False
+        self.results: list[str] = []
+        self.texts: list[str] = []
         self.calls: list[str] = []
         self.bus = self  # type: ignore[assignment]
 
     def get_properties(self, requests: Any) -> list[Any]:
         known = {"NeedDaemonReload": self.stale, "FragmentPath": self.fragment}
+        if requests[0][2] == "StatusText":
+            return [self.texts.pop(0)]
         return [known.get(key, self.states.get(unit, "inactive")) for unit, _, key in requests]
 
     def list_units(self, *patterns: str, states: Any = ()) -> list[UnitStatus]:
@@ -42,8 +46,15 @@ class FakeManager(Manager):
     def reset_failed(self, unit: str) -> None:
         self.calls.append(f"reset {unit}")
 
-    def start_unit(self, unit: str, mode: str = "replace", *, timeout: float | None = None) -> None:
+    def queue_job(self, method: str, unit: str, mode: str = "replace") -> str:
         self.calls.append(f"start {unit}")
+        return "/job/1"
+
+    def wait_job(self, job: str, *, timeout: float | None = None) -> str:
+        return self.results.pop(0) if self.results else "done"
+
+    def check_result(self, result: str, unit: str) -> None:
+        assert result == "done"
 
     def call(
         self, member: str, signature: str = "", *arguments: Any, timeout: float | None = 25.0
@@ -88,6 +99,15 @@ def test_start_of_one_that_runs_or_failed_or_changed() -> None:
     manager.stale = True
     start_container(manager, "web")
     assert manager.calls == ["reload", "reset container@web.service", "start container@web.service"]
+
+
+def test_a_start_that_takes_long_is_told() -> None:
+    manager = FakeManager(web="inactive")
+    manager.results = ["", "", "", "", "done"]
+    manager.texts = ["", "Pulling 1 MB", "Pulling 1 MB", "Starting"]
+    told: list[str] = []
+    start_container(manager, "web", report=told.append)
+    assert told == ["Pulling 1 MB", "Starting"]
 
 
 def test_stop_several_at_once_and_those_that_are_not_loaded() -> None:
