@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.kernel.syscalls import openat2
 from usercontainerd.runtime.capabilities import DEFAULT_CAPABILITIES
-from usercontainerd.runtime.identity import resolve_identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +31,8 @@ def read_accounts_of(init: Init) -> tuple[str, str]:
 
 
 def _read_file(root: int, path: str) -> str:
+    from usercontainerd.kernel.syscalls import openat2  # ctypes: 5 ms that only another user costs
+
     try:
         fd = openat2(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
@@ -55,6 +55,8 @@ def plan_process(
     changed = {**process, "args": list(request.command), "terminal": request.terminal}
     variables = dict(variable.partition("=")[::2] for variable in process.get("env", ()))
     if request.user is not None:
+        from usercontainerd.runtime.identity import resolve_identity
+
         identity = resolve_identity(request.user, *accounts, where=name)
         former = resolve_identity(str(process["user"]["uid"]), *accounts, where=name)
         # A HOME that is not the one of init's user was set on purpose.
