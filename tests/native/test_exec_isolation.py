@@ -133,8 +133,47 @@ def test_callers_terminal_cannot_be_typed_into(pair: Pair, options: list[str], c
         pass  # the other end is closed
     os.waitpid(pid, 0)
     os.close(terminal)
-    assert b"done /dev/pts" in said
+    assert (b"done pipe:" if closed else b"done /dev/pts") in said
     assert (b"worked" not in said and b"opened" not in said) == closed
+
+
+THIEF = """
+import os, sys
+print("asked:", sys.stdin.readline().strip() if "ask" in sys.argv else "nothing", flush=True)
+print("to the errors", file=sys.stderr, flush=True)
+if os.fork() == 0:
+    for fd in (0, 1, 2):
+        try:
+            again = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+            if os.isatty(again):
+                open("/out/stolen", "wb").close()
+        except OSError:
+            continue
+    os._exit(0)
+os.wait()
+sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-i"]])
+def test_callers_terminal_cannot_be_read(pair: Pair, options: list[str]) -> None:
+    """What was typed for the command arrives, but there is no terminal to open anew and to listen at."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        script = ["/usr/bin/python3", "-ISBc", THIEF, *(["ask"] if options else [])]
+        os.execvp("usercontainer", ["usercontainer", "exec", *options, pair.container.name, *script])
+    os.write(terminal, b"an answer\n")
+    said = b""
+    try:
+        while data := os.read(terminal, 4096):
+            said += data
+    except OSError:
+        pass  # the other end is closed
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    os.close(terminal)
+    assert (b"asked: an answer" if options else b"asked: nothing") in said
+    assert b"to the errors" in said
+    assert not (pair.output / "stolen").exists()
 
 
 def test_command_that_is_the_runtime_itself(container: Make, images: ImageMaker) -> None:

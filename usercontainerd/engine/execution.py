@@ -1,7 +1,8 @@
 """Running a further command in a running container.
 
-Two processes take part. The child becomes crun, and through it the command, with the caller's own stdio; the parent
-waits, to pass on signals and to tell crun's failures from the command's own exit status::
+Two processes take part. The child becomes crun, and through it the command, with the caller's own stdio (not a
+terminal, though: see ``usercontainerd.engine.relay``); the parent waits, to pass on signals and to tell crun's
+failures from the command's own exit status::
 
     parent                                      child
     find init, describe the process
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.base.paths import Paths
     from usercontainerd.engine.lookup import Init
+    from usercontainerd.engine.relay import Relay
 
     Attach = Callable[[str, str, int], None]
 
@@ -96,21 +98,37 @@ def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Atta
         *(("--detach",) if request.detach else ()),
         name,
     ]
-    reader, writer = os.pipe()
     watched = (SIGCHLD, *(number for number in PASSED_SIGNALS if not is_ignored(number)))
     mask = block_signals(watched)
+    relay = _make_relay(request)
+    reader, writer = os.pipe()  # not the relay's: the child notices when we are gone
     child = os.fork()
     if child == 0:
         os.close(writer)
-        _leave_on_error(lambda: _become_crun(init, command, request, reader, mask))
+        _leave_on_error(lambda: _become_crun(init, command, request, relay, gate=reader, mask=mask))
     os.close(reader)
+    if relay is not None:
+        relay.leave()
     try:
         _move_child(name, init, child, attach)
         os.write(writer, b"g")
     finally:
         os.close(writer)  # without the "g" the child leaves
         status = _wait_passing_signals(child, watched, request.terminal)
+        if relay is not None:
+            relay.finish()
     return _read_outcome(name, log, status)
+
+
+def _make_relay(request: ExecRequest) -> Relay | None:
+    """What stands between the command and the caller's terminal, if one of its descriptors is that."""
+    if request.terminal or request.detach:
+        return None
+    if not (os.isatty(1) or os.isatty(2) or (request.interactive and os.isatty(0))):
+        return None
+    from usercontainerd.engine.relay import Relay
+
+    return Relay(stdin=request.interactive)
 
 
 def _find_crun() -> str:
@@ -179,7 +197,9 @@ def _leave_on_error(action: Callable[[], None]) -> None:
         os._exit(125)
 
 
-def _become_crun(init: Init, command: list[str], request: ExecRequest, gate: int, mask: set[int]) -> None:
+def _become_crun(
+    init: Init, command: list[str], request: ExecRequest, relay: Relay | None, *, gate: int, mask: set[int]
+) -> None:
     """The child's half; see the module's picture."""
     # crun makes a keyring for a container's first process only: the others would have the caller's.
     from usercontainerd.kernel.keyring import leave_session_keyring
@@ -197,6 +217,8 @@ def _become_crun(init: Init, command: list[str], request: ExecRequest, gate: int
         replaced = (0,)
     for fd in replaced:
         os.dup2(null, fd)
+    if relay is not None:
+        relay.enter()
     restore_mask(mask)
     os.execve(command[0], command, {"PATH": PATH})
 
