@@ -47,12 +47,19 @@ def output(*words: str) -> str:
 
 
 def test_it_has_all_that_init_has(target: Container) -> None:
-    facts = "grep -E '^(Cap|NoNew|Seccomp:|Uid|Gid|Groups)' /proc/{}/status; for n in /proc/{}/ns/*; do readlink $n; done"
+    facts = "grep -E '^(Cap|NoNew|Seccomp:|Uid|Gid|Groups)' /proc/{}/status; ls -l /proc/{}/ns | grep -o '[a-z]*:.*'"
     assert output(target.name, "sh", "-c", facts.replace("{}", "self")) == output(
         target.name, "sh", "-c", facts.replace("{}", "1")
     )
     assert "FROM=definition" in output(target.name, "env")
     assert output(target.name, "pwd") == "/var"
+
+
+def test_no_descriptor_of_ours_gets_in(target: Container) -> None:
+    for options in ((), ("-i",), ("-u", "www")):
+        descriptors = output(*options, target.name, "sh", "-c", "cd /proc/self/fd; echo *").split()
+        assert set(descriptors) <= {"0", "1", "2", "3"}  # 3: the shell's own look
+        assert "memfd" not in output(*options, target.name, "ls", "-l", "/proc/self/fd")
 
 
 def test_it_lives_in_the_units_cgroup(target: Container) -> None:
