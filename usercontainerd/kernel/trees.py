@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+MAX_DEPTH = 100  # directories that are open at the same time
+
 
 def make_private_directories(path: str) -> None:
     """Make ``path`` and the parents that are missing, each at mode 700; ``os.makedirs`` has it for the last only.
@@ -52,8 +54,20 @@ def _remove_entry(directory: int, name: str) -> bool:
     return _remove_directory(directory, name)
 
 
+def _unlock_directory(at: int, entry: str) -> None:
+    """Make a directory's mode 700; never that of what a symlink leads to."""
+    fd = os.open(entry, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=at)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
 def _remove_directory(parent: int, name: str) -> bool:
-    """Depth first with an explicit stack: an image may nest deeper than Python recurses."""
+    """Depth first with an explicit stack: a container may nest deeper than Python recurses.
+
+    And deeper than there are descriptors: what lies too deep is moved up first.
+    """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
     stack: list[tuple[int, str, list[str]]] = []  # (descriptor, own name, names still to look at)
     complete = True
@@ -63,7 +77,7 @@ def _remove_directory(parent: int, name: str) -> bool:
             fd = os.open(entry, flags, dir_fd=at)
         except PermissionError:
             try:
-                os.chmod(entry, 0o700, dir_fd=at)
+                _unlock_directory(at, entry)
                 fd = os.open(entry, flags, dir_fd=at)
             except OSError:
                 return False
@@ -74,6 +88,17 @@ def _remove_directory(parent: int, name: str) -> bool:
         except OSError:
             pass  # not ours; removing may still be allowed
         stack.append((fd, entry, os.listdir(fd)))
+        return True
+
+    def lift(at: int, entry: str) -> bool:
+        top, _, names = stack[0]
+        place = f".deep-{os.urandom(8).hex()}"
+        try:
+            _unlock_directory(at, entry)  # moving one changes its ".."
+            os.rename(entry, place, src_dir_fd=at, dst_dir_fd=top)
+        except OSError:
+            return False
+        names.append(place)
         return True
 
     if not push(parent, name):
@@ -87,7 +112,7 @@ def _remove_directory(parent: int, name: str) -> bool:
             except FileNotFoundError:
                 pass
             except (IsADirectoryError, PermissionError):
-                complete = push(fd, entry) and complete
+                complete = (push if len(stack) < MAX_DEPTH else lift)(fd, entry) and complete
             except OSError:
                 complete = False
             continue

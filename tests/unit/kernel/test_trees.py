@@ -1,6 +1,7 @@
 """Removing trees as containers leave them."""
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -43,6 +44,25 @@ def test_what_is_not_there_is_gone_already(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="ascii")
     assert remove_tree(str(tmp_path / "file"))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_tree_deeper_than_there_are_descriptors(tmp_path: Path) -> None:
+    """A container can nest as deep as it likes; its names can be longer than a path may be."""
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for name in ("tree", *(["d" * 50] * 1500)):
+        os.mkdir(name, dir_fd=directory)
+        inner = os.open(name, os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = inner
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=directory))
+    os.close(directory)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        assert remove_tree(str(tmp_path / "tree"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_directories_that_are_made_are_private(tmp_path: Path) -> None:
