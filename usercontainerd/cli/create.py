@@ -5,13 +5,8 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import InvalidArgument
-from usercontainerd.cli.container_options import (
-    CONTAINER_OPTIONS,
-    REFUSED,
-    build_table,
-    explain_diagnostics,
-    render_problem,
-)
+from usercontainerd.cli.container_options import CONTAINER_OPTIONS, REFUSED
+from usercontainerd.cli.container_table import build_table, explain_diagnostics, render_problem
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
 from usercontainerd.cli.pull import pull_with_progress, read_policy

@@ -11,7 +11,7 @@ import pytest
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.base.programs import Programs
 from usercontainerd.cli.call import Call
-from usercontainerd.cli.container_options import (
+from usercontainerd.cli.container_table import (
     build_table,
     complete_port,
     convert_shares,
