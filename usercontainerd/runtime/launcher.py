@@ -28,8 +28,6 @@ from usercontainerd.base.names import is_container_name, unit_name
 from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.cgroups import enter_subgroup, leave_subgroup, repeat_limits, write_file
 from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
-from usercontainerd.kernel.notification import notify, one_line
-from usercontainerd.kernel.spawning import spawn, wait_exit
 from usercontainerd.kernel.userns import (
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -38,7 +36,6 @@ from usercontainerd.kernel.userns import (
     unshare_namespaces,
 )
 from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
-from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, layer_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,10 +65,14 @@ class Launch:
 
     def notify(self, message: str) -> None:
         """Tell systemd."""
+        from usercontainerd.kernel.notification import notify
+
         notify(self.notify_socket, message)
 
     def crun(self, plan: LaunchPlan, *arguments: str) -> None:
         """Run crun to its end; its log tells what went wrong."""
+        from usercontainerd.kernel.spawning import spawn, wait_exit
+
         log = f"{self.bundle}/crun-{arguments[0]}.log"
         pid = spawn(
             [
@@ -143,6 +144,7 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
     or colon in a path can matter (overlayfs.rst).
     """
     from usercontainerd.kernel.syscalls import mount
+    from usercontainerd.runtime.remains import layer_directory
 
     os.chdir(launch.bundle)
     layer = layer_directory(plan.data)
@@ -185,10 +187,14 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     flags = CLONE_NEWUSER | CLONE_NEWNS | (CLONE_NEWNET if plan.network == "pasta" else 0)
     unshare_namespaces(flags)
     _send(outgoing, b"u", "parent")
-    trash = None if plan.keep else discard_layer(launch.paths, launch.name)
-    # Imported while the parent maps the IDs: ctypes takes about as long as newuidmap.
+    # All that need not come before is done while the parent maps the IDs: the imports take about as long as newuidmap.
+    import usercontainerd.kernel.notification
+    import usercontainerd.kernel.spawning
     import usercontainerd.kernel.syscalls  # noqa: F401
+    from usercontainerd.runtime.remains import discard_layer, discard_runtime_state
 
+    discard_runtime_state(launch.paths, launch.name)
+    trash = None if plan.keep else discard_layer(launch.paths, launch.name)
     _receive(incoming, b"m", "parent")
     become_namespace_root(plan.id_map)
     if plan.network == "pasta":
@@ -229,6 +235,8 @@ def release_init(launch: Launch, plan: LaunchPlan) -> None:
 
 def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
     """Start pasta on the child's namespaces; it goes to the background once the network is up."""
+    from usercontainerd.kernel.spawning import spawn
+
     arguments = [
         *plan.pasta,
         "--userns",
@@ -251,7 +259,7 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
             from usercontainerd.kernel.ports import check_ports_free
 
             check_ports_free(plan.ports)
-        if wait_exit(start_pasta(launch, plan, child)) != 0:
+        if os.waitpid(start_pasta(launch, plan, child), 0)[1] != 0:
             raise RuntimeFailure(
                 "pasta could not set up the network; its message is above", where=launch.name
             )
@@ -264,7 +272,6 @@ def launch_container(launch: Launch) -> None:
     enter_subgroup()
     plan = obtain_plan(launch)
     repeat_limits(plan.cgroup)
-    discard_runtime_state(launch.paths, launch.name)
     child_reads, parent_writes = os.pipe()
     parent_reads, child_writes = os.pipe()
     child = os.fork()
@@ -277,17 +284,19 @@ def launch_container(launch: Launch) -> None:
     try:
         run_parent(launch, plan, child, parent_reads, parent_writes)
     except PeerGone:
-        status = wait_exit(child)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status > 0:
             raise AlreadyReported(status) from None
         raise
     except (UsercontainerError, OSError):
         os.close(parent_writes)  # the child's next read ends it
-        wait_exit(child)
+        os.waitpid(child, 0)
         raise
 
 
 def _report(launch: Launch, error: UsercontainerError) -> None:
+    from usercontainerd.kernel.notification import one_line
+
     os.write(2, f"{error}\n".encode("utf-8", "replace"))
     try:
         launch.notify(f"STATUS={one_line(str(error))}")
