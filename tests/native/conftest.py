@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from tests.support.containers import container
 from tests.support.images import images
+from tests.support.victim import victim
 
-__all__ = ["container", "images"]
+__all__ = ["container", "images", "victim"]

@@ -1,88 +1,26 @@
 """Images made to harm: their links, names and texts must reach nothing outside of the container.
 
 A directory of the user's with a secret stands for the host. Whether such a container starts or is refused does not
-matter, as long as nothing in that directory is read, made, changed or removed.
+matter, as long as nothing in that directory is read, made, changed or removed. All of them are started together.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import stat
-import tarfile
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.containers import Container, run, wait_until
-from tests.support.fakeregistry import file, member
-from tests.support.images import ImageMaker, Member, directory, hard_link, symlink
-
-SECRET = "the host's own secret"
-
-
-@dataclass
-class Victim:
-    """What the image is after."""
-
-    path: Path
-
-    @property
-    def up(self) -> str:
-        return "../../../../../../../../.." + str(self.path)
-
-    def describe(self) -> list[tuple[str, int, int, str]]:
-        found = []
-        for path in sorted((self.path, *self.path.rglob("*"))):
-            status = path.lstat()
-            content = path.read_text() if path.is_file() else ""
-            found.append((str(path), status.st_mode, status.st_mtime_ns, content))
-        return found
-
-
-@pytest.fixture
-def victim() -> Iterator[Victim]:
-    """It must be as it was, whatever the test did."""
-    path = Path.home() / f"victim-{os.urandom(3).hex()}"
-    path.mkdir()
-    (path / "secret").write_text(SECRET)
-    (path / "inner").mkdir()
-    one = Victim(path)
-    before = one.describe()
-    yield one
-    assert one.describe() == before
-    run("rm", "-r", str(path))
-
-
-Start = Callable[..., str]
+from tests.support.containers import run_all
+from tests.support.fakeregistry import file
+from tests.support.images import ImageMaker, Member, directory, hard_link, serve_images, symlink
+from tests.support.victim import SECRET, Victim, make_victim
 
 SNOOP = "cat {paths} > /out/found 2> /out/errors; for p in {targets}; do echo evil > $p/evil; done 2>> /out/errors"
-
-
-@pytest.fixture
-def start(container: Callable[..., Container], tmp_path: Path, victim: Victim) -> Start:
-    """Run an image with a command that looks and writes through its links; what the unit said in the end."""
-
-    def run_image(image: str, *paths: str, toml: str = "", command: list[str] | None = None) -> str:
-        output = tmp_path / "out"
-        output.mkdir(exist_ok=True)
-        output.chmod(0o777)
-        targets = " ".join(paths)
-        snoop = SNOOP.format(paths=" ".join(f"{path} {path}/secret" for path in paths), targets=targets)
-        line = "" if command == [] else f"command = {json.dumps(command or ['sh', '-c', snoop])}\n"
-        head = "" if "mounts" in toml else f'mounts = ["{output}:/out"]\n'
-        one = container(f'image = "{image}"\n{line}network = "none"\nstop_timeout = 0\n{head}{toml}')
-        one.start(check=False)
-        wait_until(lambda: one.show("ActiveState") in ("inactive", "failed"), f"{one.unit} ends")
-        for path in output.iterdir():
-            assert SECRET not in path.read_text(errors="replace")
-        return "success" if one.show("Result") == "success" else one.show("StatusText")
-
-    return run_image
-
 
 LINKS = {
     "proc": ["proc"],
@@ -96,82 +34,12 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [*((name, "absolute") for name in LINKS), ("data", "climbing"), ("dev", "climbing"), ("all", "climbing")],
-)
-def test_links_in_place_of_directories(
-    name: str, kind: str, images: ImageMaker, victim: Victim, start: Start, tmp_path: Path
-) -> None:
-    target = str(victim.path) if kind == "absolute" else victim.up
-    image = images.add(f"links-{name}", *(symlink(link, target) for link in LINKS[name]))
-    mounts = f'mounts = ["{tmp_path}/out:/out", "v-{name}-{kind}:/data", {{ type = "tmpfs", target = "/data/t" }}]\n'
-    start(image, *(f"/{link}" for link in LINKS[name]), toml=mounts)
-
-
-def test_read_only_root_with_links(images: ImageMaker, victim: Victim, start: Start) -> None:
-    """A tmpfs takes the image's content at /run, /tmp and /var/tmp: through no link."""
-    links = [symlink(name, str(victim.path)) for name in ("run", "tmp", "var/tmp")]
-    start(images.add("ro", *links), "/tmp", "/run", "/var/tmp", toml="security.read_only = true\n")
-
-
-def test_links_in_place_of_own_files(images: ImageMaker, victim: Victim, start: Start) -> None:
-    links = [
-        symlink("etc/resolv.conf", f"{victim.path}/secret"),
-        symlink("etc/hosts", victim.up + "/secret"),
-        symlink("etc/hostname", f"{victim.path}/new"),
-        symlink("run/.containerenv", f"{victim.path}/secret"),
-        symlink("run/usercontainer-init", f"{victim.path}/secret"),
-    ]
-    start(images.add("own", *links), "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", toml="init = true\n")
-
-
-def test_accounts_behind_links_are_the_images(images: ImageMaker, victim: Victim, start: Start) -> None:
-    """The host's passwd is not consulted: its users do not exist in the image."""
-    user = os.environ["USER"]
-    links = [symlink("etc/passwd", "../../../../../../etc/passwd"), symlink("etc/group", "/etc/group")]
-    assert f'no user "{user}"' in start(
-        images.add("accounts", *links), "/etc/passwd", toml=f'user = "{user}"\n'
-    )
-
-
-def test_accounts_that_are_no_files(images: ImageMaker, victim: Victim, start: Start) -> None:
-    """A FIFO would be waited for, a directory not be read."""
-    nodes = [member("etc/passwd", tarfile.FIFOTYPE), directory("etc/group")]
-    assert start(images.add("fifo", *nodes), toml='user = "5:6"\n') == "success"
-
-
-def test_volume_takes_no_links(images: ImageMaker, victim: Victim, start: Start, tmp_path: Path) -> None:
-    """A new volume is filled from the image's place: a link there, or in it, brings nothing of the host's."""
-    nodes: list[Member] = [
-        directory("data"),
-        symlink("data/secret", f"{victim.path}/secret"),
-        symlink("data/up", victim.up),
-    ]
-    name = f"filled-{os.urandom(3).hex()}"
-    mounts = f'mounts = ["{tmp_path}/out:/out", "{name}:/data"]\n'
-    start(images.add("volume", *nodes), "/data/secret", "/data/up", toml=mounts)
-    data = (
-        Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-        / f"usercontainerd/volumes/{name}/_data"
-    )
-    assert {path.name for path in data.iterdir()} == {"secret", "up"}
-    assert (data / "secret").is_symlink()
-
-
-def test_mount_below_a_link_of_a_volume(
-    images: ImageMaker, victim: Victim, start: Start, tmp_path: Path
-) -> None:
-    """One container leaves a link in a volume, at which the next is to mount something."""
-    name = f"shared-{os.urandom(3).hex()}"
-    image = images.add("plain")
-    script = f"ln -s {victim.path} /data/absolute; ln -s {victim.up} /data/climbing; ln -s {victim.path}/inner /data/c"
-    base = f'mounts = ["{tmp_path}/out:/out", "{name}:/data"'
-    start(
-        image, toml=base + "]\n", command=["/bin/busybox", "sh", "-c", script.replace("ln ", "busybox ln ")]
-    )
-    for link in ("absolute", "climbing", "c"):
-        start(image, f"/data/{link}", toml=f'{base}, "{tmp_path}:/data/{link}/inner"]\n')
+WAYS = [
+    *((name, "absolute") for name in LINKS),
+    ("data", "climbing"),
+    ("dev", "climbing"),
+    ("all", "climbing"),
+]
 
 
 LAYERS: dict[str, Callable[[Victim], list[Member]]] = {
@@ -195,49 +63,6 @@ LAYERS: dict[str, Callable[[Victim], list[Member]]] = {
         directory("d"), symlink("d", str(v.path)), directory("d", mode=0o700), file("d/evil", b"x"),
     ],
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", list(LAYERS))
-def test_layers_that_reach_out(name: str, images: ImageMaker, victim: Victim, start: Start) -> None:
-    image = images.add(f"layer-{name}", *LAYERS[name](victim))
-    start(image, "/link", "/stolen", "/d", str(victim.path))
-
-
-def test_names_that_climb_are_named(images: ImageMaker, start: Start) -> None:
-    assert "leads out of the layer" in start(images.add("climb", file("a/../../evil", b"x")))
-
-
-def test_overlay_attributes_are_not_taken(images: ImageMaker, victim: Victim, start: Start) -> None:
-    """A redirect or an opaque mark of the image's own would change what overlayfs shows."""
-    headers = {
-        f"SCHILY.xattr.{kind}.overlay.redirect": f"/../../..{victim.path}" for kind in ("user", "trusted")
-    }
-    start(images.add("redirect", directory("d", pax_headers=headers), file("d/x", b"y")), "/d", "/d/x")
-
-
-def test_device_nodes_are_left_out(images: ImageMaker, start: Start, tmp_path: Path) -> None:
-    nodes: list[Member] = [
-        member("memory", tarfile.CHRTYPE, devmajor=1, devminor=1, mode=0o666),
-        member("disk", tarfile.BLKTYPE, devmajor=8, devminor=0, mode=0o666),
-        file("after", b"there"),
-    ]
-    script = "ls /memory /disk > /out/listed 2>/dev/null; cat /after > /out/after"
-    start(images.add("devices", *nodes), command=["sh", "-c", script])
-    assert (tmp_path / "out/listed").read_text() == ""
-    assert (tmp_path / "out/after").read_text() == "there"
-
-
-def test_set_user_id_files_cannot_be_reached(images: ImageMaker, start: Start) -> None:
-    """They belong to the user on the host, too: nobody else may get to them."""
-    start(images.add("suid", file("bin/evil", b"#!/bin/sh\n", mode=0o6755)))
-    store = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "usercontainerd"
-    found = [
-        path for path in (store / "layers").glob("*/diff/bin/evil") if path.stat().st_mode & stat.S_ISUID
-    ]
-    assert found
-    for path in found:
-        closed = [p for p in path.parents if p.is_relative_to(store) and not p.stat().st_mode & 0o077]
-        assert closed, f"{path} can be reached by everybody"
 
 
 TEXTS: dict[str, dict[str, Any]] = {
@@ -264,19 +89,120 @@ TEXTS: dict[str, dict[str, Any]] = {
 }
 
 
+DESCRIPTORS = range(3, 10)
+
+
+@dataclass
+class Outcome:
+    """How a start ended, what the container wrote down, and whether the victim was touched."""
+
+    status: str
+    written: str
+    untouched: bool
+
+
+class Batch:
+    """Collects the definitions of hostile containers."""
+
+    def __init__(self, images: ImageMaker, directory: Path) -> None:
+        self.images = images
+        self.directory = directory
+        self.definitions: dict[str, str] = {}
+        self.victims: dict[str, Victim] = {}
+        self.before: dict[str, object] = {}
+
+    def add_victim(self, key: str) -> Victim:
+        victim = self.victims[key] = make_victim()
+        self.before[key] = victim.describe()
+        return victim
+
+    def add(
+        self, key: str, image: str, *paths: str, command: list[str] | None = None, mounts: str = ""
+    ) -> None:
+        """A container that looks and writes through ``paths``; ``command``: something else, [] for the image's."""
+        output = self.directory / key
+        output.mkdir()
+        output.chmod(0o777)
+        snoop = SNOOP.format(
+            paths=" ".join(f"{path} {path}/secret" for path in paths), targets=" ".join(paths)
+        )
+        line = "" if command == [] else f"command = {json.dumps(command or ['sh', '-c', snoop])}\n"
+        self.definitions[key] = (
+            f'image = "{image}"\n{line}network = "none"\nstop_timeout = 0\nmounts = ["{output}:/out"{mounts}]\n'
+        )
+
+    def run(self) -> dict[str, Outcome]:
+        found = {}
+        for key, status in run_all(self.definitions).items():
+            written = "".join(path.read_text(errors="replace") for path in (self.directory / key).iterdir())
+            victim = self.victims[key]
+            found[key] = Outcome(status, written, victim.describe() == self.before[key])
+            shutil.rmtree(victim.path)
+        return found
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    with serve_images() as images:
+        batch = Batch(images, tmp_path_factory.mktemp("hostile"))
+        for name, kind in WAYS:
+            key = f"links-{name}-{kind}"
+            victim = batch.add_victim(key)
+            target = str(victim.path) if kind == "absolute" else victim.up
+            image = images.add(key, *(symlink(link, target) for link in LINKS[name]))
+            mounts = f', "{key}:/data", {{ type = "tmpfs", target = "/data/t" }}'
+            batch.add(key, image, *(f"/{link}" for link in LINKS[name]), mounts=mounts)
+        for name, make in LAYERS.items():
+            key = f"layer-{name}"
+            victim = batch.add_victim(key)
+            batch.add(key, images.add(key, *make(victim)), "/link", "/stolen", "/d", str(victim.path))
+        for name, settings in TEXTS.items():
+            key = f"text-{name}"
+            batch.add_victim(key)
+            script = "cat /proc/self/environ > /out/environ; pwd > /out/pwd"
+            batch.add(key, images.add(key, settings={"Cmd": ["sh", "-c", script], **settings}), command=[])
+        for number in DESCRIPTORS:
+            key = f"descriptor-{number}"
+            climb = f"../../../../../..{batch.add_victim(key).path}"
+            image = images.add(key, settings={"WorkingDir": f"/proc/self/fd/{number}"})
+            script = f"cat {climb}/secret > /out/found; echo evil > {climb}/evil"
+            batch.add(key, image, command=["/bin/sh", "-c", script])
+        return batch.run()
+
+
+def check(outcome: Outcome) -> None:
+    assert outcome.untouched
+    assert SECRET not in outcome.written
+    assert "\n" not in outcome.status
+    assert "Traceback" not in outcome.status
+
+
+@pytest.mark.parametrize(("name", "kind"), WAYS)
+def test_links_in_place_of_directories(name: str, kind: str, outcomes: dict[str, Outcome]) -> None:
+    check(outcomes[f"links-{name}-{kind}"])
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_layers_that_reach_out(name: str, outcomes: dict[str, Outcome]) -> None:
+    check(outcomes[f"layer-{name}"])
+
+
+def test_names_that_climb_are_named(outcomes: dict[str, Outcome]) -> None:
+    assert "leads out of the layer" in outcomes["layer-climbing-name"].status
+
+
 @pytest.mark.parametrize("name", list(TEXTS))
-def test_texts_of_a_configuration(name: str, images: ImageMaker, victim: Victim, start: Start) -> None:
-    settings = {"Cmd": ["sh", "-c", "cat /proc/self/environ > /out/environ; pwd > /out/pwd"], **TEXTS[name]}
-    status = start(images.add(f"text-{name}", settings=settings), command=[])
-    assert "\n" not in status
-    assert "Traceback" not in status
+def test_texts_of_a_configuration(name: str, outcomes: dict[str, Outcome]) -> None:
+    check(outcomes[f"text-{name}"])
 
 
-@pytest.mark.parametrize("number", range(3, 9))
-def test_working_directory_behind_a_descriptor(
-    number: int, images: ImageMaker, start: Start, victim: Victim
-) -> None:
+@pytest.mark.parametrize("number", DESCRIPTORS)
+def test_working_directory_behind_a_descriptor(number: int, outcomes: dict[str, Outcome]) -> None:
     """CVE-2024-21626: a descriptor of the runtime that leads to the host's file system."""
-    climb = f"../../../../../..{victim.path}"
-    image = images.add("descriptor", settings={"WorkingDir": f"/proc/self/fd/{number}"})
-    start(image, command=["/bin/sh", "-c", f"cat {climb}/secret > /out/found; echo evil > {climb}/evil"])
+    check(outcomes[f"descriptor-{number}"])
+
+
+def test_many_of_them_did_run(outcomes: dict[str, Outcome]) -> None:
+    """The batch would prove nothing if nothing of it ran."""
+    for name in ("text-environment-many", "text-labels", "text-directory-climbing", "layer-mode-by-link"):
+        assert outcomes[name].written, outcomes[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,9 +41,12 @@ class Container:
         self.path = Path(config) / "usercontainerd" / "containers" / f"{name}.toml"
 
     def define(self, text: str) -> None:
+        self.write(text)
+        run("systemctl", "--user", "daemon-reload")
+
+    def write(self, text: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(text, encoding="utf-8")
-        run("systemctl", "--user", "daemon-reload")
 
     def start(self, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         result = run("systemctl", "--user", "start", self.unit, check=False, timeout=120)
@@ -62,6 +65,10 @@ class Container:
         return int(self.show("MainPID"))
 
     @property
+    def has_ended(self) -> bool:
+        return self.show("ActiveState") in ("inactive", "failed")
+
+    @property
     def cgroup(self) -> Path:
         return Path("/sys/fs/cgroup" + self.show("ControlGroup"))
 
@@ -71,13 +78,34 @@ class Container:
 
     def finish(self, *, timeout: float = 30) -> str:
         """Wait until a command that ends by itself has ended, and return its journal."""
-        wait_until(lambda: self.show("ActiveState") in ("inactive", "failed"), f"{self.unit} ends", timeout)
+        wait_until(lambda: self.has_ended, f"{self.unit} ends", timeout)
         return self.journal()
 
     def remove(self) -> None:
         run("systemctl", "--user", "stop", self.unit, check=False)
         run("systemctl", "--user", "reset-failed", self.unit, check=False)
         self.path.unlink(missing_ok=True)
+
+
+def run_all(definitions: Mapping[str, str], *, at_once: int = 8) -> dict[str, str]:
+    """Run containers of many definitions to their ends; how each ended: ``success``, or its status text."""
+    made = {key: Container(f"{key}-{os.urandom(2).hex()}") for key in definitions}
+    for key, one in made.items():
+        one.write(definitions[key])
+    run("systemctl", "--user", "daemon-reload")
+    found: dict[str, str] = {}
+    pending = list(made)
+    while pending:
+        some, pending = pending[:at_once], pending[at_once:]
+        run("systemctl", "--user", "start", *(made[key].unit for key in some), check=False, timeout=120)
+        for key in some:
+            one = made[key]
+            wait_until(lambda one=one: one.has_ended, f"{one.unit} ends")  # type: ignore[misc]
+            found[key] = "success" if one.show("Result") == "success" else one.show("StatusText")
+    for one in made.values():
+        one.path.unlink()
+    run("systemctl", "--user", "reset-failed", check=False)
+    return found
 
 
 @contextmanager

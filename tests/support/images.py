@@ -6,6 +6,7 @@ import os
 import platform
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,22 @@ class ImageMaker:
         return f"{self.host}/{name}:{tag}"
 
 
-@pytest.fixture
-def images() -> Iterator[ImageMaker]:
-    """A registry of the test's own, which the user's registries.conf.d says is without TLS."""
+@contextmanager
+def serve_images() -> Iterator[ImageMaker]:
+    """A registry of its own, which the user's registries.conf.d says is without TLS."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
     with FakeRegistry() as registry:
-        drop_in = config / f"containers/registries.conf.d/test-{os.getpid()}.conf"
+        drop_in = config / f"containers/registries.conf.d/test-{os.getpid()}-{id(registry):x}.conf"
         drop_in.parent.mkdir(parents=True, exist_ok=True)
         drop_in.write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n', encoding="utf-8")
         try:
             yield ImageMaker(registry)
         finally:
             drop_in.unlink()
+
+
+@pytest.fixture
+def images() -> Iterator[ImageMaker]:
+    """A registry of the test's own."""
+    with serve_images() as maker:
+        yield maker
