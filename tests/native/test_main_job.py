@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.containers import BUSYBOX, Container, run, wait_until
+from tests.support.containers import BUSYBOX, Container, run, run_all, wait_until
 
 Make = Callable[..., Container]
 
@@ -246,3 +246,10 @@ def test_many_at_once(container: Make) -> None:
     assert all(one.show("ActiveState") == "active" for one in made)
     run("systemctl", "--user", "stop", *(one.unit for one in made))
     assert all(one.show("ActiveState") == "inactive" for one in made)
+
+
+def test_every_failure_says_why() -> None:
+    """The launcher ends right after its last word, which systemd must have read by then."""
+    text = f'image = "{BUSYBOX}"\ncommand = ["/no/such"]\nnetwork = "none"\n'
+    ends = run_all({f"fails-{number}": text for number in range(16)})
+    assert [status for status in ends.values() if "/no/such" not in status] == []

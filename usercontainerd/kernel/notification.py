@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _socket
+import os
+import sys
 
 from usercontainerd.base.errors import HostError
 
@@ -12,15 +14,39 @@ def notify(address: str | None, message: str) -> None:
 
     An address that starts with ``@`` is in the abstract namespace.
     """
+    if address:
+        _send(address, message.encode("utf-8", "replace"))
+
+
+def notify_last(address: str | None, message: str) -> None:
+    """As ``notify``, for a process that is about to end: returns when the manager has read the message.
+
+    It could not tell whose message it is once the process is gone (sd_notify(3), ``BARRIER=1``).
+    """
     if not address:
         return
+    _send(address, message.encode("utf-8", "replace"))
+    reader, writer = os.pipe()
+    try:
+        _send(address, b"BARRIER=1", writer)
+        os.close(writer)
+        writer = -1
+        os.read(reader, 1)  # ends when the manager closes its copy
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def _send(address: str, message: bytes, fd: int | None = None) -> None:
     if address[0] not in "/@":
         raise HostError("not a path and not an abstract address", where=f"NOTIFY_SOCKET={address}")
     target = "\0" + address[1:] if address[0] == "@" else address
+    passed = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
     sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         sender.connect(target)
-        sender.send(message.encode("utf-8", "replace"))
+        sender.sendmsg([message], passed)
     except OSError as error:
         raise HostError(f"cannot notify the service manager: {error.strerror}", where=address) from error
     finally:

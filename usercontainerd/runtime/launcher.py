@@ -295,11 +295,11 @@ def launch_container(launch: Launch) -> None:
 
 
 def _report(launch: Launch, error: UsercontainerError) -> None:
-    from usercontainerd.kernel.notification import one_line
+    from usercontainerd.kernel.notification import notify_last, one_line
 
     os.write(2, f"{error}\n".encode("utf-8", "replace"))
     try:
-        launch.notify(f"STATUS={one_line(str(error))}")
+        notify_last(launch.notify_socket, f"STATUS={one_line(str(error))}")
     except UsercontainerError:
         pass
 
