@@ -20,6 +20,9 @@ from tests.support.probes import PYTHON, list_mounts, render_definition
 
 Make = Callable[..., Container]
 
+# Registries and services of other tests answer in threads; what is forked here execs at once.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 KEYCTL, ADD_KEY = (250, 248) if os.uname().machine == "x86_64" else (219, 217)
 JOIN_SESSION_KEYRING, SESSION_KEYRING = 1, -3
 
