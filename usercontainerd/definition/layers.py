@@ -8,6 +8,7 @@ from usercontainerd.definition.model import (
     Definition,
     Network,
     Notify,
+    Output,
     PullPolicy,
     Resources,
     Restart,
@@ -60,6 +61,7 @@ _ENUMERATIONS: dict[str, Callable[[str], Any]] = {
     "network": Network,
     "restart": Restart,
     "notify": Notify,
+    "output": Output,
     "writable_layer": WritableLayer,
     "security.user_namespace": UserNamespace,
 }

@@ -49,6 +49,17 @@ class Notify(StrEnum):
     CONTAINER = "container"
 
 
+class Output(StrEnum):
+    """What standard output and error are: ``journal``, its socket; ``pipe``, which cat(1) copies to it.
+
+    ``auto`` is a pipe for an image whose logs are links to /dev/stdout: a socket cannot be opened by name.
+    """
+
+    AUTO = "auto"
+    JOURNAL = "journal"
+    PIPE = "pipe"
+
+
 class WritableLayer(StrEnum):
     """What becomes of the container's own changes: ``fresh`` at every start, or ``keep`` until it is removed."""
 
@@ -155,6 +166,7 @@ class Definition:
     stop_timeout: float = 10.0  # seconds, may be infinite
     restart: Restart = Restart.NO
     notify: Notify = Notify.STARTED
+    output: Output = Output.AUTO
     writable_layer: WritableLayer = WritableLayer.FRESH
     unit: Directives = ()
     service: Directives = ()

@@ -55,6 +55,7 @@ KEYS: dict[str, Key] = {
     "stop_timeout": Key("duration", "10", "Seconds from the stop signal to SIGKILL", "--stop-timeout"),
     "restart": Key("restart", '"no"', "When systemd starts the container again", "--restart"),
     "notify": Key("notify", '"started"', "Who says that the container is ready", "--sdnotify"),
+    "output": Key("output", '"auto"', "How standard output and error reach the journal", "--log-driver"),
     "writable_layer": Key("writable_layer", '"fresh"', "What becomes of the container's own changes", "--rm"),
     "resources.memory": Key(
         "memory", "no limit", "Memory above which the container is killed", "--memory, MemoryMax="
@@ -94,6 +95,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "network": ("pasta", "none", "host"),
     "restart": ("no", "always", "on-success", "on-failure", "on-abnormal", "on-abort", "on-watchdog"),
     "notify": ("started", "container"),
+    "output": ("auto", "journal", "pipe"),
     "writable_layer": ("fresh", "keep"),
     "user_namespace": ("default", "single"),
 }

@@ -17,6 +17,7 @@ from usercontainerd.definition.model import (
     Definition,
     Network,
     Notify,
+    Output,
     PullPolicy,
     WritableLayer,
 )
@@ -34,7 +35,7 @@ from usercontainerd.runtime.environment import parse_environment_file
 from usercontainerd.runtime.identity import Identity, resolve_identity
 from usercontainerd.runtime.plan import NEVER_CURRENT, LaunchPlan, render_plan, stamp_path
 from usercontainerd.runtime.remains import layer_directory
-from usercontainerd.runtime.rootview import read_accounts
+from usercontainerd.runtime.rootview import RootView, view_root
 from usercontainerd.runtime.seccomp import load_seccomp
 from usercontainerd.runtime.specification import (
     HostFiles,
@@ -83,7 +84,8 @@ def prepare_container(
     image = images.configuration(record)
     layers = tuple(reversed(images.layer_directories(record)))
     id_map = plan_user_namespace(context, definition)
-    identity = _find_identity(context, definition, image, id_map, layers)
+    view = view_root(context.programs.inspect_root, id_map, layers) if layers else RootView()
+    identity = _find_identity(context, definition, image, id_map, view)
     inputs = [*loaded.watched, *watch_image(images, record), RESOLV_CONF, "/etc/subuid", "/etc/subgid"]
     environment, environment_files = _read_environment_files(definition, dict(context.environment))
     seccomp, profile = load_seccomp(
@@ -121,6 +123,7 @@ def prepare_container(
         init_system=is_init_system(arguments),
         keep=definition.writable_layer is WritableLayer.KEEP,
         ready=definition.notify is Notify.STARTED,
+        pipe=definition.output is Output.PIPE or (definition.output is Output.AUTO and view.logs_to_streams),
         pasta=(_find_program((PASTA,), "passt"), *plan_pasta_arguments(definition.ports))
         if definition.network is Network.PASTA
         else (),
@@ -210,13 +213,12 @@ def _find_identity(
     definition: Definition,
     image: ImageConfiguration,
     id_map: IdMap,
-    layers: tuple[str, ...],
+    view: RootView,
 ) -> Identity:
     wanted = definition.user if definition.user is not None else image.user
     if definition.group is not None:
         wanted = f"{wanted.partition(':')[0]}:{definition.group}"
-    passwd, group = read_accounts(context.programs.inspect_root, id_map, layers) if layers else ("", "")
-    identity = resolve_identity(wanted, passwd, group, where=definition.image)
+    identity = resolve_identity(wanted, view.passwd, view.group, where=definition.image)
     if id_map.single:  # setgroups(2) is denied then: there is nothing to ask for
         identity = replace(identity, groups=())
     for kind, extents, numbers in (

@@ -11,9 +11,9 @@ It is the unit's ``ExecStart=``. Two processes take part; the parent stays outsi
                            ----- "g" --------> MAINPID=<init> READY=1; release init
     leave                  <---- "s" --------- delete the last run's writable layer; leave
 
-Only crun's init (and pasta) stay. Init was forked by a crun that is gone by then, so systemd, the nearest
-subreaper, is its parent when MAINPID arrives, and learns its true exit status. MAINPID and READY are sent while init
-still waits to be released: a command that ends at once is seen to start and to end.
+Only crun's init (and pasta, and cat(1) where the output is to be a pipe) stay. Init was forked by a crun that is gone
+by then, so systemd, the nearest subreaper, is its parent when MAINPID arrives, and learns its true exit status. MAINPID
+and READY are sent while init still waits to be released: a command that ends at once is seen to start and to end.
 
 This is the hot path of every start: what it imports is fixed by a test.
 """
@@ -36,6 +36,8 @@ from usercontainerd.kernel.userns import (
     unshare_namespaces,
 )
 from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
+
+CAT = "/usr/bin/cat"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Launch:
         self.notify_socket = inherited.get("NOTIFY_SOCKET")
         self.programs = programs
         # No NOTIFY_SOCKET or LISTEN_FDS: crun would act on them.
+        self.output: tuple[int, int] | None = None  # the pipe, where the plan wants one
         self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": paths.runtime_root}
 
     def notify(self, message: str) -> None:
@@ -69,7 +72,7 @@ class Launch:
 
         notify(self.notify_socket, message)
 
-    def crun(self, plan: LaunchPlan, *arguments: str) -> None:
+    def crun(self, plan: LaunchPlan, *arguments: str, output: int | None = None) -> None:
         """Run crun to its end; its log tells what went wrong."""
         from usercontainerd.kernel.spawning import spawn, wait_exit
 
@@ -84,6 +87,8 @@ class Launch:
                 *arguments,
             ],
             self.environment,
+            stdout=output,
+            stderr=output,
         )
         if wait_exit(pid) != 0:
             from usercontainerd.runtime.failure import explain_crun_failure
@@ -201,7 +206,11 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
         write_file("/proc/sys/net/ipv4/ping_group_range", "0 0")
     mount_root(launch, plan)
     fill_volumes(plan)
-    launch.crun(plan, "create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
+    write_end = launch.output[1] if launch.output else None
+    create = ("create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
+    launch.crun(plan, *create, output=write_end)
+    if write_end is not None:
+        os.close(write_end)
     with open(f"{launch.bundle}/pid", encoding="ascii") as file:
         init = int(file.read())
     if plan.init_system:
@@ -233,6 +242,15 @@ def release_init(launch: Launch, plan: LaunchPlan) -> None:
         os.close(fd)
 
 
+def start_copier(launch: Launch, ends: tuple[int, int]) -> None:
+    """Let cat(1) copy what comes out of the container to the unit's own output; it ends with the last writer."""
+    from usercontainerd.kernel.spawning import spawn
+
+    os.close(ends[1])
+    spawn([CAT], launch.environment, stdin=ends[0])
+    os.close(ends[0])
+
+
 def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
     """Start pasta on the child's namespaces; it goes to the background once the network is up."""
     from usercontainerd.kernel.spawning import spawn
@@ -254,6 +272,8 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
     _send(outgoing, b"m", "child")
     if plan.init_system:
         leave_subgroup()  # and pasta with us
+    if launch.output is not None:
+        start_copier(launch, launch.output)
     if plan.network == "pasta":
         if plan.ports:
             from usercontainerd.kernel.ports import check_ports_free
@@ -272,6 +292,8 @@ def launch_container(launch: Launch) -> None:
     enter_subgroup()
     plan = obtain_plan(launch)
     repeat_limits(plan.cgroup)
+    if plan.pipe:
+        launch.output = os.pipe()
     child_reads, parent_writes = os.pipe()
     parent_reads, child_writes = os.pipe()
     child = os.fork()

@@ -31,8 +31,9 @@ class LaunchPlan:
     it publishes, as (protocol, address, first, length); ``layers`` counts the symlinks
     ``lower/0`` (topmost) and up; ``volumes`` are (directory, target) pairs to fill from the image while they are
     empty; ``init_system``: the command manages its cgroup itself, as systemd does, and needs it for itself;
-    ``keep`` keeps the writable layer; ``ready`` is false when the application itself
-    says READY; ``cgroup`` holds limits to repeat in the container's own cgroup, where applications look for them;
+    ``keep`` keeps the writable layer; ``ready`` is false when the application itself says READY; ``pipe`` puts a pipe
+    and cat(1) between the container and the journal; ``cgroup`` holds limits to repeat in the container's own cgroup,
+    where applications look for them;
     ``stamps`` are (path, stamp) pairs of everything that the bundle was made from.
     """
 
@@ -46,6 +47,7 @@ class LaunchPlan:
         "layers",
         "network",
         "pasta",
+        "pipe",
         "ports",
         "ready",
         "stamps",
@@ -63,6 +65,7 @@ class LaunchPlan:
         init_system: bool = False,
         keep: bool = False,
         ready: bool = True,
+        pipe: bool = False,
         pasta: Iterable[str] = (),
         ports: Iterable[tuple[str, str, int, int]] = (),
         cgroup: Iterable[tuple[str, str]] = (),
@@ -77,6 +80,7 @@ class LaunchPlan:
         self.init_system = init_system
         self.keep = keep
         self.ready = ready
+        self.pipe = pipe
         self.pasta = tuple(pasta)
         self.ports = tuple(ports)
         self.cgroup = tuple(cgroup)
@@ -120,6 +124,7 @@ def render_plan(plan: LaunchPlan, version: str) -> str:
         f"init_system {int(plan.init_system)}",
         f"keep {int(plan.keep)}",
         f"ready {int(plan.ready)}",
+        f"pipe {int(plan.pipe)}",
         *(f"pasta {escape_line(argument)}" for argument in plan.pasta),
         *(f"port {protocol} {first} {length} {address}" for protocol, address, first, length in plan.ports),
         *(f"cgroup {file} {value}" for file, value in plan.cgroup),
@@ -168,6 +173,7 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
             init_system=single["init_system"] == "1",
             keep=single["keep"] == "1",
             ready=single["ready"] == "1",
+            pipe=single["pipe"] == "1",
             pasta=pasta,
             ports=ports,
             cgroup=cgroup,

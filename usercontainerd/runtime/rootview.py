@@ -15,12 +15,28 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+STREAM_FDS = tuple(f"{place}/{fd}" for place in ("dev/fd", "proc/self/fd", "proc/1/fd") for fd in (1, 2))
 FILES = ("etc/passwd", "etc/group")
 MAX_FILE = 1 << 20
+LOGS = "var/log"
+MAX_LOG_ENTRIES = 2000
+# What a log that is meant for the container's output links to: none of them can be opened if that is a socket.
+STREAMS = frozenset(f"/{place}" for place in ("dev/stdout", "dev/stderr", *STREAM_FDS))
 
 
-def read_accounts(program: str, id_map: IdMap, layers: Sequence[str]) -> tuple[str, str]:
-    """Return the image's /etc/passwd and /etc/group, empty where it has none. ``layers``: topmost first."""
+class RootView:
+    """What was found: ``passwd`` and ``group``, empty if not there, and whether logs are links to streams."""
+
+    __slots__ = ("group", "logs_to_streams", "passwd")
+
+    def __init__(self, passwd: str = "", group: str = "", *, logs_to_streams: bool = False) -> None:
+        self.passwd = passwd
+        self.group = group
+        self.logs_to_streams = logs_to_streams
+
+
+def view_root(program: str, id_map: IdMap, layers: Sequence[str]) -> RootView:
+    """Look into the image that ``layers`` (topmost first) make, by the program ``inspect-root``."""
     import subprocess
 
     result = subprocess.run([program, id_map.render(), *layers], capture_output=True, check=False, timeout=60)
@@ -29,8 +45,8 @@ def read_accounts(program: str, id_map: IdMap, layers: Sequence[str]) -> tuple[s
             "cannot look into the image: " + result.stderr.decode("utf-8", "replace").strip()[-500:],
             where=program,
         )
-    passwd, _, group = result.stdout.decode("utf-8", "replace").partition("\0")
-    return passwd, group
+    passwd, group, links = result.stdout.decode("utf-8", "replace").split("\0")
+    return RootView(passwd, group, logs_to_streams=links == "links")
 
 
 def _open_root(layers: Sequence[str]) -> int:
@@ -62,12 +78,41 @@ def _read_file(root: int, path: str) -> bytes:
         return b""
 
 
+def _find_stream_links(root: int) -> bool:
+    """Tell whether something in /var/log is a link to /dev/stdout or the like; looks at no more than a bounded part."""
+    from usercontainerd.kernel.syscalls import openat2
+
+    try:
+        start = openat2(root, LOGS, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    seen = 0
+    try:
+        for _, directories, files, directory in os.fwalk(".", dir_fd=start, onerror=None):
+            for name in (*files, *directories):
+                seen += 1
+                try:
+                    if os.readlink(name, dir_fd=directory) in STREAMS:
+                        return True
+                except OSError:
+                    pass  # not a link
+            if seen > MAX_LOG_ENTRIES:
+                break
+    except OSError:
+        pass
+    finally:
+        os.close(start)
+    return False
+
+
 def main(arguments: list[str]) -> int:
-    """``inspect-root ID-MAP LAYER…``: prints the two files with a NUL between them."""
+    """``inspect-root ID-MAP LAYER…``: prints the two files and ``links`` or nothing, with a NUL between."""
     try:
         enter_user_namespace(parse_id_map(arguments[0]))
         root = _open_root(arguments[1:])
-        os.write(1, _read_file(root, FILES[0]) + b"\0" + _read_file(root, FILES[1]))
+        links = b"links" if _find_stream_links(root) else b""
+        with open(1, "wb", closefd=False) as output:
+            output.write(b"\0".join((*(_read_file(root, path) for path in FILES), links)))
     except (UsercontainerError, OSError) as error:
         os.write(2, f"{error}\n".encode("utf-8", "replace"))
         return 1

@@ -19,6 +19,7 @@ from usercontainerd.definition.model import (
     Definition,
     Network,
     Notify,
+    Output,
     PullPolicy,
     Resources,
     Restart,
@@ -58,7 +59,7 @@ def test_every_kind_has_one_converter() -> None:
 
 
 def test_the_choices_are_the_enumerations() -> None:
-    enumerations = (PullPolicy, Network, Restart, Notify, WritableLayer, UserNamespace)
+    enumerations = (PullPolicy, Network, Restart, Notify, Output, WritableLayer, UserNamespace)
     assert [tuple(map(str, each)) for each in enumerations] == list(CHOICES.values())
 
 
