@@ -107,7 +107,8 @@ def test_all_limits_are_the_kernels(container: Make, tmp_path: Path) -> None:
     }
 
 
-def test_swap_is_as_much_as_memory_by_default(container: Make) -> None:
+def test_processes_and_swap_are_limited_by_default(container: Make) -> None:
     one = container(define("sleep 1000", 'memory = "64M"\n'))
     one.start()
+    assert (one.cgroup / "pids.max").read_text() == "2048\n"
     assert (one.cgroup / "memory.swap.max").read_text() == f"{64 << 20}\n"

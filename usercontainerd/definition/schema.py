@@ -68,7 +68,7 @@ KEYS: dict[str, Key] = {
     ),
     "resources.cpus": Key("cpus", "no limit", "Processors' worth of time", "--cpus, CPUQuota="),
     "resources.cpu_weight": Key("weight", "100", "Share of processor time under contention", "CPUWeight="),
-    "resources.pids": Key("pids", "systemd's", "Number of processes and threads", "--pids-limit, TasksMax="),
+    "resources.pids": Key("pids", "2048", "Number of processes and threads", "--pids-limit, TasksMax="),
     "resources.io_weight": Key("weight", "100", "Share of disk bandwidth under contention", "IOWeight="),
     "security.add_capabilities": Key(
         "capabilities", "[]", "Capabilities beyond the default ones", "--cap-add"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 SLICE = "container.slice"
 SUBGROUP = "container"
+DEFAULT_PIDS = 2048  # containers.conf(5) ``pids_limit``: a fork bomb inside must not be everybody's
 DOCUMENTATION = "man:container-definition(5)"
 
 # Of the directives written here, those that systemd collects rather than replaces.
@@ -238,8 +239,8 @@ def _plan_resources(resources: Resources) -> Iterator[tuple[str, str]]:
         yield "CPUQuota", render_quota(resources.cpus)
     if resources.cpu_weight is not None:
         yield "CPUWeight", str(resources.cpu_weight)
-    if resources.pids is not None:
-        yield "TasksMax", str(resources.pids) if resources.pids > 0 else "infinity"
+    pids = DEFAULT_PIDS if resources.pids is None else resources.pids
+    yield "TasksMax", str(pids) if pids > 0 else "infinity"
     if resources.io_weight is not None:
         yield "IOWeight", str(resources.io_weight)
 

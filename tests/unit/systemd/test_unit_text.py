@@ -59,6 +59,7 @@ Slice=container.slice
 Delegate=yes
 DelegateSubgroup=container
 OOMPolicy=stop
+TasksMax=2048
 """
     )
 
