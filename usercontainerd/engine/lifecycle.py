@@ -108,6 +108,8 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     Raises ``InUse`` for a running one unless ``force`` kills it first, and for one that a file of the user's (or the
     administrator's) defines: that file is not ours to remove.
     """
+    from usercontainerd.systemd.renewal import write_drop_in
+
     paths = context.paths
     path = find_own_definition(paths, name)
     if path is not None:
@@ -124,6 +126,7 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     fragment = str(manager.get_properties([(unit, UNIT, "FragmentPath")])[0] or "")
     for file in (f"{paths.created_definitions}/{name}.toml", f"{paths.runtime_units}/{unit}"):
         _unlink(file)
+    write_drop_in(paths.runtime_root, unit, "")
     manager.reset_failed(unit)
     if "/generator" in fragment:
         manager.reload()  # the generator's unit and its links go with the definition
