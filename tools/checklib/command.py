@@ -6,7 +6,7 @@ import argparse
 import os
 
 from checklib.environment import ensure_environment
-from checklib.lanes import Outcome, run_here, run_in_machine, run_lint
+from checklib.lanes import Outcome, run_here, run_in_machine, run_in_session, run_lint
 
 LANES = {
     "lint": "ruff and mypy",
@@ -14,7 +14,11 @@ LANES = {
     "machine": "tests/machine: the private machine itself, here, as root",
     "native": "tests/native, as alice in a machine of namespaces",
     "kernel": "tests/kernel, as alice on a kernel of its own (user-mode Linux)",
+    "session": "the main job in this very session, by ./demo --session",
 }
+# The private machine needs root to be built; an ordinary user has a session instead.
+LANES_OF_ROOT = ("lint", "unit", "machine", "native", "kernel")
+LANES_OF_USER = ("lint", "unit", "session")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -23,12 +27,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     for lane, text in LANES.items():
         parser.add_argument(f"--{lane}", action="append_const", const=lane, dest="lanes", help=text)
+    parser.add_argument("--image", help="the session lane's image, one with busybox (see ./demo --help)")
     parser.add_argument("-k", metavar="NAME", help="only tests whose names match (see pytest -k)")
     parser.add_argument("rest", nargs="*", metavar="ARG", help="further arguments for pytest, after --")
     return parser.parse_args(arguments)
 
 
-def _run_lane(lane: str, tools: str, extra: list[str]) -> Outcome:
+def _run_lane(lane: str, tools: str, extra: list[str], image: str | None) -> Outcome:
     if lane == "lint":
         return run_lint(tools)
     if lane == "unit":
@@ -37,22 +42,27 @@ def _run_lane(lane: str, tools: str, extra: list[str]) -> Outcome:
         return run_here(lane, tools, "tests/machine", extra)
     if lane == "native":
         return run_in_machine(lane, ["--registry"], "tests/native", extra)
+    if lane == "session":
+        return run_in_session(lane, image)
     return run_in_machine(lane, ["--kernel", "--registry"], "tests/kernel", extra)
 
 
 def main(arguments: list[str]) -> int:
     """Run the lanes and print the counts of each."""
     options = _parse(arguments)
-    lanes = options.lanes or list(LANES)
+    root = os.geteuid() == 0
+    lanes = options.lanes or (LANES_OF_ROOT if root else LANES_OF_USER)
+    if not root and not options.lanes:
+        print("check: not root: no private machine; `sudo ./check --machine --native --kernel` runs the rest")
     extra = [*(["-k", options.k] if options.k else []), *options.rest]
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     tools = ensure_environment()
     outcomes = []
     for lane in lanes:
-        if options.k and lane == "lint":
+        if options.k and lane in ("lint", "session"):
             continue
         print(f"== {lane}: {LANES[lane]}", flush=True)
-        outcomes.append(_run_lane(lane, tools, extra))
+        outcomes.append(_run_lane(lane, tools, extra, options.image))
     return _print_summary(outcomes, selected=bool(options.k))
 
 
