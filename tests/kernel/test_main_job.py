@@ -5,27 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.containers import BUSYBOX, Container, wait_until
+from tests.support.containers import BUSYBOX, Container, fetch, wait_until
 from tests.support.probes import list_mounts, probe_ours, render_definition
 
 Make = Callable[..., Container]
-
-
-def fetch(port: int) -> str:
-    end = time.monotonic() + 20
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
 
 
 def test_page_restart_and_log(container: Make) -> None:

@@ -8,11 +8,10 @@ import shutil
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.containers import BUSYBOX, Container, run, run_all, wait_until
+from tests.support.containers import BUSYBOX, Container, fetch, run, run_all, wait_until
 
 Make = Callable[..., Container]
 
@@ -28,19 +27,6 @@ def find_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
-
-
-def fetch(port: int) -> str:
-    """The page, once it is served: a unit is active as soon as its command runs."""
-    end = time.monotonic() + 10
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
 
 
 def list_processes(group: Path) -> dict[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,19 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 15) 
         if time.monotonic() > end:
             pytest.fail(f"waited {timeout} s in vain: {what}")
         time.sleep(0.02)
+
+
+def fetch(port: int) -> str:
+    """The page, once it is served: a unit is active as soon as its command runs."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 class Container:

@@ -6,8 +6,6 @@ environment; they hand it to ``Paths.from_environment``.
 
 from __future__ import annotations
 
-import os
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,8 +76,3 @@ class Paths:
     def crun_root(self) -> str:
         """crun's state directory (``crun --root``)."""
         return f"{self.runtime}/crun"
-
-
-def is_within(path: str, directory: str) -> bool:
-    """Tell whether ``path`` lies in ``directory`` by its text alone (no symlink is resolved)."""
-    return os.path.commonpath((path, directory)) == directory

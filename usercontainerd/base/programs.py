@@ -45,11 +45,6 @@ class Programs:
         """Looks up a user in an image, inside the user namespace."""
         return f"{self.directory}/inspect-root"
 
-    @property
-    def exec_in(self) -> str:
-        """Runs a command in a running container."""
-        return f"{self.directory}/exec-in"
-
 
 def find_programs(package: str = __file__) -> Programs:
     """Find the programs of this very copy of the package: a checkout's ``libexec``, else the installed ones."""

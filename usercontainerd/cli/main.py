@@ -42,7 +42,6 @@ GROUPS = {
     },
     "image": {"inspect": "inspect", "list": "images", "ls": "images", "pull": "pull"},
 }
-USAGE_STATUS = 125
 BROKEN_PIPE_STATUS = 141  # 128 + SIGPIPE, as a shell sees a program that it killed
 INTERRUPTED_STATUS = 130
 

@@ -108,6 +108,7 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     Raises ``InUse`` for a running one unless ``force`` kills it first, and for one that a file of the user's (or the
     administrator's) defines: that file is not ours to remove.
     """
+    from usercontainerd.kernel.trees import remove_file
     from usercontainerd.systemd.renewal import write_drop_in
 
     paths = context.paths
@@ -125,7 +126,7 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
         stop_containers(manager, [name], timeout=0)
     fragment = str(manager.get_properties([(unit, UNIT, "FragmentPath")])[0] or "")
     for file in (f"{paths.created_definitions}/{name}.toml", f"{paths.runtime_units}/{unit}"):
-        _unlink(file)
+        remove_file(file)
     write_drop_in(paths.runtime_root, unit, "")
     manager.reset_failed(unit)
     if "/generator" in fragment:
@@ -151,12 +152,12 @@ def remove_remains(context: Context, name: str) -> None:
     """
     from usercontainerd.engine.containers import summary_cache
     from usercontainerd.engine.images import empty_trash
-    from usercontainerd.kernel.trees import make_private_directories, remove_tree
+    from usercontainerd.kernel.trees import make_private_directories, remove_file, remove_tree
     from usercontainerd.runtime.remains import discard_runtime_state, trash_directory
 
     paths = context.paths
     discard_runtime_state(paths, name)
-    _unlink(summary_cache(paths, name))
+    remove_file(summary_cache(paths, name))
     whole = remove_tree(paths.bundle(name))
     trash = trash_directory(paths)
     target = f"{trash}/container-{os.getpid()}-{os.urandom(6).hex()}"
@@ -171,10 +172,3 @@ def remove_remains(context: Context, name: str) -> None:
         whole = whole and not os.path.lexists(target)
     if not whole:
         raise StoreError("something of the container could not be removed", where=target)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -27,7 +27,7 @@ from usercontainerd.engine.images import ignore_progress, open_images, pull_imag
 from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volumes
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
-from usercontainerd.kernel.trees import make_private_directories
+from usercontainerd.kernel.trees import make_private_directories, remove_file
 from usercontainerd.network.pasta import HOST_ADDRESS, PASTA, plan_pasta_arguments
 from usercontainerd.network.resolver import build_hosts, build_resolv_conf
 from usercontainerd.runtime.capabilities import plan_bounding_set
@@ -292,13 +292,13 @@ def write_bundle(
     try:
         for directory in (f"{bundle}/lower", f"{bundle}/rootfs", plan.data, context.paths.crun_root):
             make_private_directories(directory)
-        _unlink(f"{bundle}/plan")
+        remove_file(f"{bundle}/plan")
         for entry in os.listdir(f"{bundle}/lower"):
             os.unlink(f"{bundle}/lower/{entry}")
         for index, target in enumerate(layers):
             os.symlink(target, f"{bundle}/lower/{index}")
         for link in ("upper", "work"):
-            _unlink(f"{bundle}/{link}")
+            remove_file(f"{bundle}/{link}")
             os.symlink(f"{layer}/{link}", f"{bundle}/{link}")
         for file, text in texts.items():
             # In place, not renamed: a container bound the old file and another mount of it may still be there.
@@ -312,13 +312,6 @@ def write_bundle(
         os.rename(f"{bundle}/plan.new", f"{bundle}/plan")
     except OSError as error:
         raise explain_write_error(error, bundle) from error
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def _read_resolv_conf() -> str:

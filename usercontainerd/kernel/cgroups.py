@@ -89,8 +89,8 @@ def repeat_limits(limits: Sequence[tuple[str, str]]) -> None:
 
     The unit's limits hold anyway; where a controller is not delegated there is nothing to repeat.
     """
-    own = read_own_cgroup()
-    if not limits or own is None:
+    own = read_own_cgroup() if limits else None
+    if own is None:
         return
     group = find_cgroup_mount() + own
     for controller in sorted({file.partition(".")[0] for file, _ in limits}):

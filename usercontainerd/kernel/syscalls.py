@@ -1,7 +1,7 @@
 """The system calls that Python's ``os`` lacks, by ctypes: prototypes declared once, failures raised as ``OSError``.
 
 Importing ctypes costs about 5 ms, so a fast path imports this module only where no ``os`` function will do.
-Numbers and structures: <linux/sched.h>, <linux/mount.h>, <linux/openat2.h>; the syscall numbers above 423 are the
+Numbers and structures: <linux/mount.h>, <linux/openat2.h>; the syscall numbers above 423 are the
 same on every architecture.
 """
 
@@ -14,36 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CLONE_NEWNS = 0x00020000
-CLONE_NEWUSER = 0x10000000
-CLONE_NEWNET = 0x40000000
-
 MS_RDONLY = 0x1
-MS_NOSUID = 0x2
-MS_NODEV = 0x4
-MS_NOEXEC = 0x8
-MS_REMOUNT = 0x20
-MS_BIND = 0x1000
-MS_REC = 0x4000
-MS_PRIVATE = 0x40000
-MS_SLAVE = 0x80000
 MNT_DETACH = 2
 
-RESOLVE_NO_XDEV = 0x01
-RESOLVE_NO_MAGICLINKS = 0x02
-RESOLVE_NO_SYMLINKS = 0x04
-RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_CAPBSET_DROP = 24
-
-_SYS_PIDFD_SEND_SIGNAL = 424
-_SYS_CLONE3 = 435
 _SYS_OPENAT2 = 437
-_CLONE_INTO_CGROUP = 0x200000000
-_CLONE_PIDFD = 0x00001000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -68,7 +44,6 @@ _unshare = _declare("unshare", ctypes.c_int)
 _setns = _declare("setns", ctypes.c_int, ctypes.c_int)
 _mount = _declare("mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _umount2 = _declare("umount2", ctypes.c_char_p, ctypes.c_int)
-_prctl = _declare("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 
@@ -103,11 +78,6 @@ def mount(
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """umount2(2), lazy unless told otherwise."""
     _umount2(os.fsencode(target), flags)
-
-
-def prctl(option: int, argument: int) -> None:
-    """prctl(2) with one argument."""
-    _prctl(option, argument, 0, 0, 0)
 
 
 def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:

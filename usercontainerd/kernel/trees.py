@@ -123,3 +123,11 @@ def _remove_directory(parent: int, name: str) -> bool:
         except OSError:
             complete = False
     return complete
+
+
+def remove_file(path: str) -> None:
+    """unlink(2), content if there is nothing."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

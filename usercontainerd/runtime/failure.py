@@ -1,10 +1,21 @@
-"""What crun says when it fails, as errors with docker's exit statuses. Pure."""
+"""What crun says when it fails, as errors with docker's exit statuses."""
 
 from __future__ import annotations
 
 import errno
+import os
 
 from usercontainerd.base.errors import CommandNotExecutable, CommandNotFound, HostError, RuntimeFailure
+
+
+def read_log_tail(path: str, limit: int = 4096) -> str:
+    """The end of a log file; empty if there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+            return file.read(limit).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def explain_crun_failure(log: str, name: str) -> RuntimeFailure:

@@ -91,18 +91,9 @@ class Launch:
             stderr=output,
         )
         if wait_exit(pid) != 0:
-            from usercontainerd.runtime.failure import explain_crun_failure
+            from usercontainerd.runtime.failure import explain_crun_failure, read_log_tail
 
-            raise explain_crun_failure(_read_tail(log), self.name)
-
-
-def _read_tail(path: str, limit: int = 4096) -> str:
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
-            return file.read(limit).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+            raise explain_crun_failure(read_log_tail(log), self.name)
 
 
 def obtain_plan(launch: Launch) -> LaunchPlan:

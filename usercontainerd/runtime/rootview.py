@@ -50,7 +50,7 @@ def view_root(program: str, id_map: IdMap, layers: Sequence[str]) -> RootView:
 
 
 def _open_root(layers: Sequence[str]) -> int:
-    from usercontainerd.kernel.syscalls import mount
+    from usercontainerd.kernel.syscalls import MS_RDONLY, mount
 
     if len(layers) == 1:
         return os.open(layers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -60,7 +60,13 @@ def _open_root(layers: Sequence[str]) -> int:
     os.mkdir("root")
     for index, layer in enumerate(layers):
         os.symlink(layer, str(index))
-    mount("overlay", "root", "overlay", 1, "userxattr,lowerdir=" + ":".join(map(str, range(len(layers)))))
+    mount(
+        "overlay",
+        "root",
+        "overlay",
+        MS_RDONLY,
+        "userxattr,lowerdir=" + ":".join(map(str, range(len(layers)))),
+    )
     return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

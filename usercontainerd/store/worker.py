@@ -80,10 +80,7 @@ class Unpacking:
         self.close()
         if not data:
             raise RuntimeFailure("the unpacking process died", hint="was it killed, or out of memory?")
-        reply = json.loads(data)
-        if "error" in reply:
-            raise decode_error(reply)
-        return Unpacked(reply)
+        return Unpacked(_parse_reply(data))
 
     def is_done(self) -> bool:
         """Tell whether all bytes were written and the result can be had without waiting."""
@@ -101,6 +98,14 @@ class Unpacking:
         if self._reply >= 0:
             os.close(self._reply)
             self._reply = -1
+
+
+def _parse_reply(data: bytes) -> dict[str, object]:
+    """Return what the process answered; raise it if it is an error."""
+    reply = json.loads(data)
+    if "error" in reply:
+        raise decode_error(reply)
+    return dict(reply)
 
 
 def decode_error(reply: dict[str, str | None]) -> UsercontainerError:
@@ -154,10 +159,7 @@ class Worker:
         data = self._connection.recv(1 << 16)
         if not data:
             raise HostError("the unpacking process ended at once", hint="see `usercontainer doctor`")
-        reply = json.loads(data)
-        if "error" in reply:
-            raise decode_error(reply)
-        return dict(reply)
+        return _parse_reply(data)
 
     def wait_ready(self) -> None:
         """Wait until it is in its namespace; raises what kept it from that."""

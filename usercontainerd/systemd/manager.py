@@ -11,8 +11,7 @@ import os
 from usercontainerd.base.errors import SystemdError
 from usercontainerd.systemd.bus import Bus, BusError, escape_object_path
 from usercontainerd.systemd.journal import plan_journalctl, read_last_lines
-from usercontainerd.systemd.message import INTERFACE, MEMBER
-from usercontainerd.systemd.message import PATH as PATH_FIELD
+from usercontainerd.systemd.message import MEMBER
 from usercontainerd.systemd.wire import Variant, unwrap
 
 TYPE_CHECKING = False
@@ -253,15 +252,6 @@ def _read_log(unit: str, invocation: object) -> tuple[str, ...]:
 def unit_path(unit: str) -> str:
     """Return the object path of ``unit``, which systemd loads if need be."""
     return f"{PATH}/unit/{escape_object_path(unit)}"
-
-
-def changed_unit(signal: Message) -> str | None:
-    """Return the object path of the unit whose properties ``signal`` says have changed, or None."""
-    fields = signal.fields
-    if fields.get(INTERFACE) == PROPERTIES and fields[PATH_FIELD].startswith(f"{PATH}/unit/"):
-        path: str = fields[PATH_FIELD]
-        return path
-    return None
 
 
 def explain_failure(job_result: str, properties: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ import os
 from errno import ENOTEMPTY
 
 from usercontainerd.kernel.atomicfile import explain_write_error, write_atomic
+from usercontainerd.kernel.cgroups import read_cgroup
 from usercontainerd.systemd.manager import SERVICE, Manager
 
 PRE_COMMAND = "renew-unit"
@@ -79,16 +80,8 @@ def write_drop_in(runtime_root: str, unit: str, text: str) -> bool:
 
 def read_subgroup(unit: str, pid: int) -> str | None:
     """Return where in the cgroup of ``unit`` the process is (``/`` or a path below), None if it is elsewhere."""
-    try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            groups = [line[3:].rstrip("\n") for line in file if line.startswith("0::")]
-    except OSError:
-        return None
-    for group in groups:
-        _, found, below = f"{group}/".partition(f"/{unit}/")
-        if found:
-            return f"/{below}".rstrip("/") or "/"
-    return None
+    _, found, below = f"{read_cgroup(pid) or ''}/".partition(f"/{unit}/")
+    return (f"/{below}".rstrip("/") or "/") if found else None
 
 
 def reload_unknown_unit(runtime_root: str, unit: str, bus_address: str | None = None) -> bool:

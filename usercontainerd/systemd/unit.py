@@ -32,6 +32,7 @@ from usercontainerd.base.unitfile import (
     render_path,
     render_text,
 )
+from usercontainerd.kernel.cgroups import SUBGROUP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from usercontainerd.definition.model import Definition, Directives, Resources
 
 SLICE = "container.slice"
-SUBGROUP = "container"
 DEFAULT_PIDS = 2048  # containers.conf(5) ``pids_limit``: a fork bomb inside must not be everybody's
 DOCUMENTATION = "man:container-definition(5)"
 

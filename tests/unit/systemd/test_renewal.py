@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.errors import UsercontainerError
-from usercontainerd.systemd import renewal
+from usercontainerd.kernel import cgroups
 from usercontainerd.systemd.renewal import (
     DROP_IN,
     is_generated_unit_current,
@@ -63,7 +63,7 @@ def test_drop_in(tmp_path: Path) -> None:
 def test_subgroup(line: str, subgroup: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "cgroup"
     file.write_text(f"1:cpu:/somewhere/{UNIT}/else\n0::{line}\n")
-    monkeypatch.setattr(renewal, "open", lambda *_, **__: file.open(), raising=False)
+    monkeypatch.setattr(cgroups, "open", lambda *_, **__: file.open(), raising=False)
     assert read_subgroup(UNIT, 1) == subgroup
 
 
