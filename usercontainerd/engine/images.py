@@ -17,6 +17,7 @@ from usercontainerd.base.errors import (
     UsercontainerError,
 )
 from usercontainerd.definition.model import PullPolicy
+from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
 from usercontainerd.kernel.idmap import read_id_map
 from usercontainerd.oci.platform import Platform, choose_platform
 from usercontainerd.oci.reference import Reference, parse_reference
@@ -100,6 +101,7 @@ def pull_image(
     text: str,
     *,
     policy: PullPolicy = PullPolicy.ALWAYS,
+    access: RegistryAccess = AS_CONFIGURED,
     progress: Progress = ignore_progress,
     platform: Platform | None = None,
 ) -> ImageRecord:
@@ -133,7 +135,13 @@ def pull_image(
     worker = start_worker(context) if local is None else None
     try:
         return _pull_first(
-            context, configuration, candidates, progress=progress, platform=platform, worker=worker
+            context,
+            configuration,
+            candidates,
+            access=access,
+            progress=progress,
+            platform=platform,
+            worker=worker,
         )
     except (NoSuchImage, PullDenied, RegistryError):
         if local is not None and policy is PullPolicy.NEWER:
@@ -157,6 +165,7 @@ def _pull_first(
     configuration: RegistriesConfiguration,
     candidates: Sequence[Reference],
     *,
+    access: RegistryAccess,
     progress: Progress,
     platform: Platform | None,
     worker: Worker | None,
@@ -166,8 +175,9 @@ def _pull_first(
     failures: list[UsercontainerError] = []
     for candidate in candidates:
         try:
+            source = open_client(context, configuration.locate(candidate), candidate, access)
             with Pull(
-                context, configuration, candidate, progress=progress, platform=platform, worker=worker
+                context, source, candidate, progress=progress, platform=platform, worker=worker
             ) as pull:
                 worker = None  # it goes with the pull
                 return pull.run()

@@ -1,4 +1,4 @@
-"""One pull of one full reference: the order of its steps, and who holds which lock when.
+"""One pull of one image from any source: the order of its steps, and who holds which lock when.
 
 1. Fetch the manifest, through an index if need be, and the configuration; both are checked by digest.
 2. Take the locks of all layers, in the order of their diffIDs, so that two pulls never wait for each other
@@ -38,9 +38,6 @@ from usercontainerd.oci.manifest import (
     parse_manifest,
 )
 from usercontainerd.oci.platform import Platform, choose_platform, plan_host_platform
-from usercontainerd.registry.authentication import credential_files, find_credentials
-from usercontainerd.registry.client import FetchedManifest, RegistryClient
-from usercontainerd.registry.transport import Transport
 from usercontainerd.store.images import ImageRecord, ImageStore, NameRecord
 from usercontainerd.store.layers import LayerBlob, LayerRecord
 from usercontainerd.store.layout import Store
@@ -54,9 +51,9 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.reference import Reference
-    from usercontainerd.registry.authentication import Credentials
-    from usercontainerd.registry.configuration import RegistriesConfiguration
+    from usercontainerd.registry.client import FetchedManifest
     from usercontainerd.store.worker import Unpacking
 
 MAX_AT_ONCE = 2  # layers: one arrives while the one before is still being unpacked
@@ -92,15 +89,16 @@ class PendingLayer:
 
 
 class Pull:
-    """Use as a context manager: what it holds (connections, locks, the worker) goes with the block.
+    """Use as a context manager: what it holds (the source, locks, the worker) goes with the block.
 
-    ``worker`` is one that is starting up already; without it one is started when layers are missing.
+    ``reference`` is the full name that the image gets. ``worker`` is one that is starting up already; without
+    it one is started when layers are missing.
     """
 
     def __init__(
         self,
         context: Context,
-        configuration: RegistriesConfiguration,
+        source: ImageSource,
         reference: Reference,
         *,
         progress: Progress = ignore_progress,
@@ -123,10 +121,8 @@ class Pull:
         self._pending: list[PendingLayer] = []
         self._made: set[Digest] = set()
         self._documents: list[FetchedManifest] = []
-        endpoint = configuration.locate(reference)
-        transport = Transport(dict(context.environment))
-        self._stack.callback(transport.close)
-        self._client = RegistryClient(endpoint, transport, find_credentials=self._find_credentials)
+        self._source = source
+        self._stack.callback(source.close)
 
     def __enter__(self) -> Self:
         self._stack.__enter__()
@@ -157,15 +153,6 @@ class Pull:
                 pending.unpacking.close()
         self._pending.clear()
 
-    def _find_credentials(self) -> Credentials | None:
-        files = credential_files(
-            self._context.paths.runtime_root,
-            os.path.dirname(self._context.paths.config),
-            self._context.home,
-            dict(self._context.environment),
-        )
-        return find_credentials(files, self._reference.registry, self._reference.repository)
-
     def run(self) -> ImageRecord:
         """Do it all; return the image with its names."""
         self._progress(Phase.RESOLVE, str(self._reference), 0, 0)
@@ -180,12 +167,12 @@ class Pull:
 
     def _resolve(self) -> Manifest:
         """Fetch what the reference leads to, down to the manifest of our platform."""
-        fetched = self._client.fetch_manifest(self._reference.wanted)
+        fetched = self._source.fetch_manifest(self._reference.wanted)
         document = parse_manifest(fetched.data, fetched.media_type, where=fetched.where)
         self._documents.append(fetched)
         if isinstance(document, Index):
             chosen = self._choose(document)
-            fetched = self._client.fetch_manifest(chosen.digest)
+            fetched = self._source.fetch_manifest(chosen.digest)
             if len(fetched.data) != chosen.size:
                 raise InvalidFormat(
                     f"the manifest {chosen.digest} has {len(fetched.data)} bytes, its index says {chosen.size}",
@@ -219,7 +206,7 @@ class Pull:
     def _fetch_image(self, manifest: Manifest) -> ImageRecord:
         self._store.prepare()
         sweep_stages(self._store)
-        data = self._client.fetch_blob(manifest.config, limit=MAX_CONFIGURATION)
+        data = self._source.fetch_blob(manifest.config, limit=MAX_CONFIGURATION)
         configuration = parse_image_configuration(data, where=str(self._reference))
         self._check_platform(configuration.platform)
         if len(configuration.diff_ids) != len(manifest.layers):
@@ -319,7 +306,7 @@ class Pull:
             if self._pending[0].unpacking.is_done():
                 self._finish_layer(self._pending.pop(0))
 
-        self._client.copy_blob(blob, feed.write, report)
+        self._source.copy_blob(blob, feed.write, report)
         unpacking.end_stream()
         self._progress(Phase.UNPACK, blob.digest, 0, blob.size)
 

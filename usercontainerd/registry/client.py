@@ -74,6 +74,10 @@ class RegistryClient:
         """Its name in messages."""
         return self._endpoint.reference.name
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
     # Manifests and blobs
 
     def fetch_manifest(self, wanted: str) -> FetchedManifest:

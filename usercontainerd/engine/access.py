@@ -1,0 +1,65 @@
+"""How registries are reached for one use case: what the configuration files say, and what the caller says over them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from usercontainerd.registry.authentication import credential_files, find_credentials
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.engine.context import Context
+    from usercontainerd.oci.reference import Reference
+    from usercontainerd.registry.authentication import Credentials
+    from usercontainerd.registry.client import RegistryClient
+    from usercontainerd.registry.configuration import Endpoint
+
+
+@dataclass(frozen=True)
+class RegistryAccess:
+    """The options ``--authfile``, ``--creds``, ``--cert-dir`` and ``--tls-verify``; None: as the files say."""
+
+    authfile: str | None = None
+    credentials: Credentials | None = None
+    cert_dir: str | None = None
+    tls_verify: bool | None = None
+
+
+AS_CONFIGURED = RegistryAccess()
+
+
+def open_client(
+    context: Context, endpoint: Endpoint, name: Reference, access: RegistryAccess = AS_CONFIGURED
+) -> RegistryClient:
+    """Return a client for ``endpoint``; close it after use. Credentials are looked up by ``name``, the user's word."""
+    from usercontainerd.registry.client import RegistryClient
+    from usercontainerd.registry.transport import Transport
+
+    if access.tls_verify is not None:
+        endpoint = replace(endpoint, insecure=not access.tls_verify)
+    return RegistryClient(
+        endpoint,
+        Transport(dict(context.environment)),
+        find_credentials=lambda: look_up_credentials(context, name, access),
+    )
+
+
+def look_up_credentials(
+    context: Context, name: Reference, access: RegistryAccess = AS_CONFIGURED
+) -> Credentials | None:
+    """Return the credentials for a repository; None if there are none. Raises ``InvalidFormat`` for a damaged file."""
+    if access.credentials is not None:
+        return access.credentials
+    files = [access.authfile] if access.authfile else find_authfiles(context)
+    return find_credentials(files, name.registry, name.repository)
+
+
+def find_authfiles(context: Context) -> list[str]:
+    """The files that may hold credentials, strongest first."""
+    return credential_files(
+        context.paths.runtime_root,
+        os.path.dirname(context.paths.config),
+        context.home,
+        dict(context.environment),
+    )

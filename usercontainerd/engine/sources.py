@@ -1,0 +1,35 @@
+"""Where images come from: a registry, an archive, another tool's store. A pull takes any of them."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from usercontainerd.oci.manifest import Descriptor
+    from usercontainerd.registry.client import FetchedManifest
+
+    class ImageSource(Protocol):
+        """What a pull asks of a place that has images; ``registry.client.RegistryClient`` is one.
+
+        Raises ``NoSuchImage``, ``PullDenied``, ``RegistryError``, ``InvalidFormat``, ``DigestMismatch``.
+        """
+
+        def fetch_manifest(self, wanted: str, /) -> FetchedManifest:
+            """Return a manifest or index, exactly as it is there, by tag or digest (then checked)."""
+
+        def fetch_blob(self, blob: Descriptor, /, *, limit: int) -> bytes:
+            """Return a small blob, checked."""
+
+        def copy_blob(
+            self,
+            blob: Descriptor,
+            write: Callable[[bytes], object],
+            progress: Callable[[int], None] | None = None,
+            /,
+        ) -> None:
+            """Hand a blob to ``write`` piece by piece; raises ``DigestMismatch`` at the end if it was another."""
+
+        def close(self) -> None:
+            """Give connections and files back."""
