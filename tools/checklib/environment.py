@@ -21,6 +21,9 @@ PACKAGES = (
     "toml",
     "dbus-next",
     "zstandard",
+    "isal",
+    "rich",
+    "cryptography",
 )
 
 

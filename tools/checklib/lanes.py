@@ -75,6 +75,11 @@ def run_in_session(lane: str, image: str | None) -> Outcome:
     return Outcome(lane, int(status == 0), int(status != 0), 0, time.monotonic() - started)
 
 
+def build_machine() -> None:
+    """Build what machines of both lanes are made of, if it is not cached; what fails shows in the tests."""
+    subprocess.run([sys.executable, MACHINE, "build", "--kernel"], cwd=TOP, check=False)
+
+
 def run_in_machine(lane: str, options: list[str], directory: str, arguments: list[str]) -> Outcome:
     """Run the tests of ``directory`` as alice in a private machine; its report comes back on standard output."""
     pytest = [
