@@ -31,6 +31,7 @@ from usercontainerd.oci.digest import Digest, explain_mismatch
 from usercontainerd.oci.image import MAX_CONFIGURATION, ImageConfiguration, parse_image_configuration
 from usercontainerd.oci.manifest import (
     Descriptor,
+    FetchedManifest,
     Index,
     Manifest,
     check_configuration_type,
@@ -47,13 +48,13 @@ from usercontainerd.store.worker import UnpackLimits, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.images import Progress
     from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.reference import Reference
-    from usercontainerd.registry.client import FetchedManifest
     from usercontainerd.store.worker import Unpacking
 
 MAX_AT_ONCE = 2  # layers: one arrives while the one before is still being unpacked
@@ -91,8 +92,8 @@ class PendingLayer:
 class Pull:
     """Use as a context manager: what it holds (the source, locks, the worker) goes with the block.
 
-    ``reference`` is the full name that the image gets. ``worker`` is one that is starting up already; without
-    it one is started when layers are missing.
+    ``reference`` is what is asked for, and the full name that the image gets unless ``names`` are given (possibly
+    none at all). ``worker`` is one that is starting up already; without it one is started when layers are missing.
     """
 
     def __init__(
@@ -105,9 +106,11 @@ class Pull:
         platform: Platform | None = None,
         limits: UnpackLimits | None = None,
         worker: Worker | None = None,
+        names: Sequence[Reference] | None = None,
     ) -> None:
         self._context = context
         self._reference = reference
+        self._names = (reference,) if names is None else tuple(names)
         self._progress = progress
         self._platform = platform or plan_host_platform(os.uname().machine)
         self._strict = platform is not None
@@ -354,14 +357,15 @@ class Pull:
             record = self._images.read(image_id)
             if record is None or not self._images.is_whole(record):
                 return None
-            self._add_name(record.id)
+            self._add_names(record.id)
         return record
 
-    def _add_name(self, image_id: Digest) -> None:
+    def _add_names(self, image_id: Digest) -> None:
         for document in self._documents:
             self._images.blobs.add(document.data, algorithm=document.digest.algorithm)
         digests = [document.digest for document in self._documents]
-        self._images.add_name(NameRecord(str(self._reference), image_id, digests))
+        for name in self._names:
+            self._images.add_name(NameRecord(str(name), image_id, digests))
 
     def _store_records(self, record: ImageRecord, configuration: bytes) -> None:
         """Write what makes the image one."""
@@ -371,7 +375,7 @@ class Pull:
             self._images.layers.sync()
             self._images.blobs.add(configuration, algorithm=record.id.algorithm)
             self._images.add(record)
-            self._add_name(record.id)
+            self._add_names(record.id)
 
 
 class Feed:

@@ -7,8 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from usercontainerd.oci.manifest import Descriptor
-    from usercontainerd.registry.client import FetchedManifest
+    from usercontainerd.oci.manifest import Descriptor, FetchedManifest
 
     class ImageSource(Protocol):
         """What a pull asks of a place that has images; ``registry.client.RegistryClient`` is one.

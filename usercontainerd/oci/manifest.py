@@ -62,6 +62,18 @@ class Index:
     annotations: tuple[tuple[str, str], ...] = ()
 
 
+class FetchedManifest:
+    """A manifest or index, byte for byte as its source has it; ``where`` is the source's name in messages."""
+
+    __slots__ = ("data", "digest", "media_type", "where")
+
+    def __init__(self, data: bytes, digest: Digest, media_type: str, where: str) -> None:
+        self.data = data
+        self.digest = digest
+        self.media_type = media_type
+        self.where = where
+
+
 def parse_manifest(data: bytes, media_type: str | None, *, where: str | None = None) -> Manifest | Index:
     """Parse a manifest or an index.
 

@@ -18,7 +18,7 @@ from usercontainerd.oci.digest import (
     is_digest,
     new_hash,
 )
-from usercontainerd.oci.manifest import ACCEPTED, MAX_MANIFEST
+from usercontainerd.oci.manifest import ACCEPTED, MAX_MANIFEST, FetchedManifest
 from usercontainerd.registry.authentication import Credentials, parse_challenges
 from usercontainerd.registry.transport import ConnectionFailed, Response, Transport
 
@@ -36,18 +36,6 @@ MAX_ERROR = 64 * 1024
 MAX_TOKEN = 1024 * 1024
 BLOB_TRIES = 4
 _REDIRECTS = (301, 302, 303, 307, 308)
-
-
-class FetchedManifest:
-    """A manifest or index exactly as the registry sent it."""
-
-    __slots__ = ("data", "digest", "media_type", "where")
-
-    def __init__(self, data: bytes, digest: Digest, media_type: str, where: str) -> None:
-        self.data = data
-        self.digest = digest
-        self.media_type = media_type
-        self.where = where
 
 
 class RegistryClient:
