@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.containers import container
 from tests.support.images import images
+from tests.support.realregistry import secure_registry
 from tests.support.victim import victim
 
-__all__ = ["container", "images", "victim"]
+__all__ = ["container", "images", "secure_registry", "victim"]
