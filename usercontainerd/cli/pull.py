@@ -9,12 +9,14 @@ from usercontainerd.base.errors import Cancelled, InvalidArgument
 from usercontainerd.base.sizes import format_size
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import truncate, write_error, write_output
+from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
     from usercontainerd.cli.call import Call
+    from usercontainerd.engine.access import RegistryAccess
     from usercontainerd.engine.context import Context
     from usercontainerd.store.images import ImageRecord
 
@@ -23,6 +25,7 @@ PULL = Verb(
     "IMAGE [IMAGE...]",
     "Get an image from a registry",
     (
+        *ACCESS_OPTIONS,
         Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
         Option("--policy POLICY", "always (default), missing, newer or never"),
         Option("-q, --quiet", "show no progress"),
@@ -33,7 +36,6 @@ PULL = Verb(
         "--all-tags": "not possible yet",
         "-a": "not possible yet",
         "--disable-content-trust": "there is no content trust",
-        "--tls-verify": "registries.conf says it: insecure = true",
     },
 )
 _INTERVAL = 0.1  # seconds between two updates of the line
@@ -43,19 +45,32 @@ def run_pull(call: Call) -> int:
     """Pull each image."""
     context = call.context()
     policy = read_policy(call.options.value("policy"))
+    access = read_access(call)
     for word in call.words:
         record = pull_with_progress(
-            context, word, policy, call.options.value("platform"), quiet=call.options.flag("quiet")
+            context,
+            word,
+            policy,
+            call.options.value("platform"),
+            quiet=call.options.flag("quiet"),
+            access=access,
         )
         write_output(f"{record.id.hex}\n")
     return 0
 
 
 def pull_with_progress(
-    context: Context, image: str, policy: str, platform: str | None, *, quiet: bool
+    context: Context,
+    image: str,
+    policy: str,
+    platform: str | None,
+    *,
+    quiet: bool,
+    access: RegistryAccess | None = None,
 ) -> ImageRecord:
     """Have the image in the store, showing progress on standard error."""
     from usercontainerd.definition.model import PullPolicy
+    from usercontainerd.engine.access import AS_CONFIGURED
     from usercontainerd.engine.images import pull_image
     from usercontainerd.oci.platform import parse_platform
 
@@ -66,6 +81,7 @@ def pull_with_progress(
             context,
             image,
             policy=PullPolicy(policy),
+            access=access or AS_CONFIGURED,
             progress=progress,
             platform=None if platform is None else parse_platform(platform),
         )

@@ -33,14 +33,19 @@ def open_client(
     context: Context, endpoint: Endpoint, name: Reference, access: RegistryAccess = AS_CONFIGURED
 ) -> RegistryClient:
     """Return a client for ``endpoint``; close it after use. Credentials are looked up by ``name``, the user's word."""
+    from usercontainerd.registry.certificates import find_certificates
     from usercontainerd.registry.client import RegistryClient
     from usercontainerd.registry.transport import Transport
 
     if access.tls_verify is not None:
         endpoint = replace(endpoint, insecure=not access.tls_verify)
+    environment = dict(context.environment)
+    home_config = os.path.dirname(context.paths.config)
+    host = endpoint.reference.registry
+    certificates = find_certificates(host, home_config, environment, cert_dir=access.cert_dir)
     return RegistryClient(
         endpoint,
-        Transport(dict(context.environment)),
+        Transport(environment, replace(certificates, host=endpoint.host)),
         find_credentials=lambda: look_up_credentials(context, name, access),
     )
 

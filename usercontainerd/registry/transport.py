@@ -10,13 +10,16 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import RegistryError
+from usercontainerd.registry.certificates import Certificates, find_system_authorities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 CONNECT_TIMEOUT = 15.0  # seconds, for each address
 READ_TIMEOUT = 60.0  # seconds without a byte
@@ -67,12 +70,33 @@ class Response:
         self._response.close()
 
 
+class _TlsAdapter(HTTPAdapter):
+    """Connections whose TLS is as one context says: ``requests`` adds no authorities of its own."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, _url: str, verify: Any, _cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
+
+
 class Transport:
-    """Connections to registries; used by one thread at a time."""
+    """Connections to registries; used by one thread at a time.
+
+    ``certificates`` are those of the registry that all of it is about; without them the system's authorities count.
+    """
 
     def __init__(
         self,
         environment: Mapping[str, str] | None = None,
+        certificates: Certificates | None = None,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
@@ -83,6 +107,8 @@ class Transport:
         self._session.headers.clear()
         self._environment = dict(environment or {})
         self._timeouts = (connect_timeout, read_timeout)
+        self._certificates = certificates or Certificates(system=find_system_authorities(self._environment))
+        self._verifies: bool | None = None  # None: no TLS yet; reading the authorities takes 10 ms
 
     def close(self) -> None:
         """Close all connections."""
@@ -101,6 +127,8 @@ class Transport:
         all_headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         if not verify:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        if url.lower().startswith("https:"):
+            self._prepare_tls(verify)
         try:
             response = self._session.request(
                 method,
@@ -110,15 +138,15 @@ class Transport:
                 stream=True,
                 allow_redirects=False,
                 timeout=self._timeouts,
-                verify=self._certificates() if verify else False,
+                verify=verify,
                 proxies=self._proxies(url),
             )
         except requests.exceptions.SSLError as error:
             raise ConnectionFailed(
                 f"TLS failed: {_explain(error)}",
                 where=url,
-                hint="a registry without TLS, or with a certificate of its own, must be marked insecure in "
-                "registries.conf",
+                hint="a certificate of its own goes into certs.d (see --cert-dir); a registry without TLS must be "
+                "marked insecure in registries.conf (see --tls-verify)",
                 tls=True,
             ) from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -127,11 +155,15 @@ class Transport:
             raise RegistryError(f"not a usable URL: {error}", where=url) from error
         return Response(response, url)
 
-    def _certificates(self) -> str | bool:
-        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-            if self._environment.get(name):
-                return self._environment[name]
-        return True
+    def _prepare_tls(self, verify: bool) -> None:
+        if self._verifies is verify:
+            return
+        certificates = self._certificates
+        self._session.mount("https://", _TlsAdapter(certificates.build_context(verify=verify, own=False)))
+        if certificates.pairs:
+            own = certificates.build_context(verify=verify, own=True)
+            self._session.mount(f"https://{certificates.host.lower()}/", _TlsAdapter(own))
+        self._verifies = verify
 
     def _proxies(self, url: str) -> dict[str, str]:
         parts = urlsplit(url)

@@ -10,7 +10,8 @@ import pytest
 from usercontainerd import __version__
 from usercontainerd.cli import main as door
 from usercontainerd.cli.container_options import CONTAINER_OPTIONS
-from usercontainerd.cli.options import Verb
+from usercontainerd.cli.options import Option, Verb
+from usercontainerd.cli.registry_options import ACCESS_OPTIONS
 
 MANUAL = Path(__file__).resolve().parents[3] / "man" / "usercontainer.1"
 VERBS = sorted(door.VERBS)
@@ -54,15 +55,21 @@ def test_manual_has_every_option(name: str) -> None:
     end = text.find("\n.S", start + 1)
     section = text[start:end]
     elsewhere = {option.key for option in CONTAINER_OPTIONS} if name == "create" else set()
+    if "REGISTRY OPTIONS" in section:
+        elsewhere |= {option.key for option in ACCESS_OPTIONS}
     for option in load(name).options:
         assert option.key in elsewhere or all(each in section for each in option.names), option.names
 
 
-def test_manual_has_the_options_of_containers() -> None:
+@pytest.mark.parametrize(
+    ("heading", "options"),
+    [("CONTAINER OPTIONS", CONTAINER_OPTIONS), ("REGISTRY OPTIONS", ACCESS_OPTIONS)],
+)
+def test_manual_has_the_options_of_many_verbs(heading: str, options: tuple[Option, ...]) -> None:
     text = MANUAL.read_text(encoding="utf-8").replace("\\-", "-")
-    start = text.index(".SH CONTAINER OPTIONS\n")
+    start = text.index(f".SH {heading}\n")
     section = text[start : text.index("\n.SH", start + 1)]
-    for option in CONTAINER_OPTIONS:
+    for option in options:
         assert all(each in section for each in option.names), option.names
 
 
