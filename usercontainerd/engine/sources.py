@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     class ImageSource(Protocol):
         """What a pull asks of a place that has images; ``registry.client.RegistryClient`` is one.
 
-        Raises ``NoSuchImage``, ``PullDenied``, ``RegistryError``, ``InvalidFormat``, ``DigestMismatch``.
+        Raises ``NoSuchImage``, ``PullDenied``, ``RegistryError``, ``InvalidFormat``, ``DigestMismatch``. One whose
+        ``copy_blob`` may be called from several threads at once has an attribute ``parallel`` that is true.
         """
 
         def fetch_manifest(self, wanted: str, /) -> FetchedManifest:

@@ -44,6 +44,8 @@ class RegistryClient:
     Raises ``RegistryError``, ``PullDenied``, ``NoSuchImage``.
     """
 
+    parallel = True
+
     def __init__(
         self,
         endpoint: Endpoint,

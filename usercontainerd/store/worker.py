@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 
 from usercontainerd.base import errors
@@ -81,10 +80,6 @@ class Unpacking:
         if not data:
             raise RuntimeFailure("the unpacking process died", hint="was it killed, or out of memory?")
         return Unpacked(_parse_reply(data))
-
-    def is_done(self) -> bool:
-        """Tell whether all bytes were written and the result can be had without waiting."""
-        return self._stream < 0 and bool(select.select([self._reply], [], [], 0)[0])
 
     def end_stream(self) -> None:
         """Say that all bytes were written."""

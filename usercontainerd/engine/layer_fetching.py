@@ -1,0 +1,237 @@
+"""The layers of one pull: who makes which, several at once, each put into its place when it is whole.
+
+Layers are locked so that processes share the work and never wait for each other in a ring: what is free is taken
+exclusively without waiting and fetched; only when nothing is held exclusively any more, what others were making is
+waited for. If they failed, it is tried here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from queue import Empty, SimpleQueue
+
+from usercontainerd.base.errors import Busy, StoreError, UsercontainerError
+from usercontainerd.base.sizes import format_size
+from usercontainerd.engine.phases import Phase
+from usercontainerd.engine.transfer import Message, Transfer
+from usercontainerd.oci.digest import explain_mismatch
+from usercontainerd.store.layers import LayerBlob, LayerRecord
+from usercontainerd.store.stage import Stage, sweep_stages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.sources import ImageSource
+    from usercontainerd.oci.digest import Digest
+    from usercontainerd.oci.manifest import Descriptor
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.locks import ObjectLock
+    from usercontainerd.store.worker import Unpacked, UnpackLimits, Worker
+
+_PATIENCE = 1.0  # seconds that a failed pull waits for its threads
+_POLL = 0.1  # seconds between two looks whether another process is done
+
+
+class LayerFetcher:
+    """Fetches the layers of one image; holds their locks until ``close``.
+
+    ``get_worker`` starts the worker when it is first needed. ``where`` is the image, for messages.
+    """
+
+    def __init__(
+        self,
+        images: ImageStore,
+        source: ImageSource,
+        *,
+        get_worker: Callable[[], Worker],
+        progress: Progress,
+        limits: UnpackLimits,
+        at_once: int,
+        where: str,
+    ) -> None:
+        self._images = images
+        self._source = source
+        self._get_worker = get_worker
+        self._progress = progress
+        self._limits = limits
+        # What gives one blob at a time gives the next while the worker still unpacks the last one.
+        self._downloads = at_once if getattr(source, "parallel", False) else 1
+        self._unpackings = max(self._downloads, 2)
+        self._where = where
+        self._stack = ExitStack()
+        self._stage: Stage | None = None
+        self._locks: dict[Digest, ObjectLock] = {}
+        self._running: list[Transfer] = []
+        self._sent: set[Transfer] = set()
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self.made: set[Digest] = set()
+
+    def fetch(self, wanted: dict[Digest, Descriptor]) -> None:
+        """Have all layers in the store, locked shared."""
+        sweep_stages(self._images.store)
+        waiting = sorted(wanted)
+        while waiting:
+            busy = [diff_id for diff_id in waiting if self._is_busy(diff_id)]
+            missing = {}
+            for diff_id, blob in wanted.items():
+                if diff_id in waiting and diff_id not in busy:
+                    if self._locks[diff_id].exclusive:
+                        missing[diff_id] = blob
+                    else:
+                        self._progress(Phase.EXISTS, diff_id, 1, 1)
+            self._fetch_missing(missing)
+            for diff_id in busy:
+                self._wait_for(diff_id)
+            waiting = [d for d in busy if d not in self._locks]
+
+    # Locks
+
+    def _is_busy(self, diff_id: Digest) -> bool:
+        """Take the layer's lock: shared if it is here, else exclusively; True if somebody else is at it."""
+        try:
+            lock = self._acquire(diff_id, exclusive=False)
+            if self._images.layers.has(diff_id):
+                return False
+            lock.release()
+            lock = self._acquire(diff_id, exclusive=True)
+        except Busy:
+            self._locks.pop(diff_id, None)
+            return True
+        # Between shared and exclusive there is a gap in which somebody else may have made it.
+        if self._images.layers.has(diff_id):
+            lock.downgrade()
+        return False
+
+    def _wait_for(self, diff_id: Digest) -> None:
+        while True:
+            # Again and again: somebody may have to be told that this is no standstill.
+            self._progress(Phase.WAIT, diff_id, 0, 0)
+            try:
+                lock = self._acquire(diff_id, exclusive=False)
+                break
+            except Busy:
+                time.sleep(_POLL)
+        if self._images.layers.has(diff_id):
+            self._progress(Phase.EXISTS, diff_id, 1, 1)
+        else:
+            lock.release()
+            del self._locks[diff_id]
+
+    def _acquire(self, diff_id: Digest, *, exclusive: bool) -> ObjectLock:
+        lock = self._images.layers.lock(diff_id, exclusive=exclusive, wait=False)
+        lock.acquire()
+        self._locks[diff_id] = lock
+        return lock
+
+    # Fetching
+
+    def _fetch_missing(self, wanted: dict[Digest, Descriptor]) -> None:
+        check_space(self._images.store.root, wanted.values(), where=self._where)
+        left = list(wanted.items())
+        while left or self._running:
+            started = []
+            while left and self._has_room():
+                diff_id, blob = left.pop(0)
+                self._progress(Phase.DOWNLOAD, blob.digest, 0, blob.size)
+                transfer = Transfer(self._source, blob, diff_id, self._messages)
+                self._running.append(transfer)
+                started.append(transfer)
+            # The connections are being made while the worker starts up.
+            for transfer in started:
+                self._supply(transfer)
+            self._handle(self._messages.get())
+
+    def _has_room(self) -> bool:
+        downloading = len(self._running) - len(self._sent)
+        return downloading < self._downloads and len(self._running) < self._unpackings
+
+    def _supply(self, transfer: Transfer) -> None:
+        worker = self._get_worker()
+        if self._stage is None:
+            self._stage = self._stack.enter_context(Stage(self._images.store))
+            self._stage.hand_to(worker)
+        directory = self._stage.make_directory(transfer.diff_id.hex)
+        unpacking = worker.start_unpack(f"{directory}/diff", self._limits, transfer.diff_id.algorithm)
+        transfer.supply(directory, unpacking)
+
+    def _handle(self, message: Message) -> None:
+        transfer, blob = message.transfer, message.transfer.blob
+        if message.error is not None:
+            raise message.error
+        if message.unpacked is not None:
+            self._running.remove(transfer)
+            self._sent.discard(transfer)
+            self._commit(transfer, message.unpacked)
+        elif message.sent:
+            self._sent.add(transfer)
+            self._progress(Phase.UNPACK, blob.digest, 0, blob.size)
+        else:
+            self._progress(Phase.DOWNLOAD, blob.digest, message.done, blob.size)
+
+    def _commit(self, transfer: Transfer, unpacked: Unpacked) -> None:
+        diff_id, blob = transfer.diff_id, transfer.blob
+        if unpacked.diff_id != diff_id:
+            raise explain_mismatch(diff_id, unpacked.diff_id, what="unpacked layer", where=self._where)
+        self._images.layers.commit(
+            transfer.directory,
+            LayerRecord(
+                diff_id,
+                size=unpacked.size,
+                entries=unpacked.entries,
+                blobs=[LayerBlob(blob.digest, blob.size, blob.media_type)],
+                warnings=unpacked.warnings,
+            ),
+        )
+        self.made.add(diff_id)
+        self._locks[diff_id].downgrade()
+        self._progress(Phase.UNPACK, blob.digest, blob.size, blob.size)
+
+    # The end
+
+    def stop(self) -> None:
+        """Stop what is running, but keep what was complete already: the next pull goes on from there."""
+        for transfer in self._running:
+            transfer.stop()
+        try:
+            while True:
+                message = self._messages.get_nowait()
+                if message.unpacked is not None:
+                    self._commit(message.transfer, message.unpacked)
+        except (Empty, UsercontainerError):
+            pass  # it is a failed pull already
+
+    def join(self, *, wait: bool) -> None:
+        """Wait a moment for the threads; those that hang in a silent line are left behind."""
+        for transfer in self._running:
+            transfer.join(_PATIENCE if wait else 0)
+
+    def forget_made(self) -> None:
+        """Take back the layers of an image that can never be completed. After other failures a new try uses them."""
+        for diff_id in self.made:
+            self._locks[diff_id].release()
+        with self._images.lock():
+            needed = {layer for image in self._images.all() for layer in image.layers}
+            self._images.layers.collect(needed, among=self.made)
+
+    def close(self) -> None:
+        """Give back the locks and the stage."""
+        for lock in self._locks.values():
+            lock.release()
+        self._stack.close()
+
+
+def check_space(directory: str, blobs: Iterable[Descriptor], *, where: str) -> None:
+    """Raise ``StoreError`` if the disk cannot even take the compressed size of all ``blobs``."""
+    needed = sum(blob.size for blob in blobs)
+    status = os.statvfs(directory)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        raise StoreError(
+            f"the layers of {where} take more than {format_size(needed)}, only {format_size(free)} are free",
+            where=directory,
+            hint="free some space on that file system, or remove unused images",
+        )

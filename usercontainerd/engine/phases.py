@@ -1,0 +1,17 @@
+"""What a progress report is about."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """The phase of a report; its item is the reference, or the digest of a blob or layer."""
+
+    RESOLVE = "resolve"
+    EXISTS = "exists"  # a layer that is here already
+    WAIT = "wait"  # for another process that pulls the same layer
+    DOWNLOAD = "download"
+    UNPACK = "unpack"  # all bytes have come; done = total once it is unpacked
+    STORE = "store"
+    DONE = "done"
