@@ -161,11 +161,26 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
             f"lowerdir={lower},upperdir=upper,workdir=work,userxattr{speed}",
         )
     except OSError as error:
+        gone = [link for link in lower.split(":") if link and not os.path.exists(link)]
+        if gone:
+            raise RuntimeFailure(
+                "the image was removed just now", where=launch.name, hint="start it again to have it pulled"
+            ) from error
         raise RuntimeFailure(
             f"cannot mount the image's layers: {error.strerror}",
             where=launch.name,
             hint="overlayfs in a user namespace needs Linux 5.11; see `usercontainer doctor`",
         ) from error
+
+
+def hold_layers(launch: Launch) -> None:
+    """Keep layers from being removed as long as this process lives: by then it shows that they are in use.
+
+    See ``store/usage.py`` for the other side.
+    """
+    from usercontainerd.kernel.atomicfile import FileLock
+
+    FileLock(f"{launch.paths.data}/locks/starting", exclusive=False).acquire()
 
 
 def fill_volumes(plan: LaunchPlan) -> None:
@@ -184,6 +199,7 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     unshare_namespaces(flags)
     _send(outgoing, b"u", "parent")
     # All that need not come before is done while the parent maps the IDs: the imports take about as long as newuidmap.
+    import usercontainerd.kernel.atomicfile
     import usercontainerd.kernel.notification
     import usercontainerd.kernel.spawning
     import usercontainerd.kernel.syscalls  # noqa: F401
@@ -195,6 +211,8 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     become_namespace_root(plan.id_map)
     if plan.network == "pasta":
         write_file("/proc/sys/net/ipv4/ping_group_range", "0 0")
+    if plan.layers:
+        hold_layers(launch)
     mount_root(launch, plan)
     fill_volumes(plan)
     write_end = launch.output[1] if launch.output else None

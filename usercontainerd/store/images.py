@@ -3,6 +3,9 @@ names.
 
 A record is written last, when all that it leads to is on disk; a name after its image. Both are small files
 that are replaced whole, so readers need no lock. Writers hold the lock ``images``.
+
+A record that cannot be read counts as absent, so that one bad file stops nothing else; but as long as there is
+one, nothing is put away that it may lead to. ``checking`` reports and mends it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 
-from usercontainerd.base.errors import InvalidReference, NoSuchImage, StoreError
+from usercontainerd.base.errors import InvalidFormat, InvalidReference, NoSuchImage, StoreError
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.oci.digest import Digest, is_digest, parse_digest
@@ -22,9 +25,12 @@ from usercontainerd.store.locks import ObjectLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from usercontainerd.oci.image import ImageConfiguration
+
+    _Record = TypeVar("_Record")
 
 _MAX_RECORD = 1024 * 1024
 _MAX_FILE_NAME = 200
@@ -157,10 +163,22 @@ def _read(path: str) -> bytes | None:
         while len(data) <= _MAX_RECORD and (chunk := os.read(fd, 16384)):
             data += chunk
         return data
+    except IsADirectoryError:
+        return b""
     except OSError as error:
         raise StoreError(f"cannot read: {error.strerror}", where=path) from error
     finally:
         os.close(fd)
+
+
+def _read_record(path: str, parse: Callable[[bytes, str], _Record]) -> _Record | None:
+    data = _read(path)
+    if data is None:
+        return None
+    try:
+        return parse(data, path)
+    except InvalidFormat:
+        return None
 
 
 class ImageStore:
@@ -179,44 +197,53 @@ class ImageStore:
 
     def read(self, image_id: Digest) -> ImageRecord | None:
         """Return the record of an image, without its names; None if there is none that can be read."""
-        path = f"{self.store.images}/{image_id.hex}.json"
-        data = _read(path)
-        if data is None:
-            return None
-        record = parse_image_record(data, path)
-        return record if record.id == image_id else None
+        record = _read_record(f"{self.store.images}/{image_id.hex}.json", parse_image_record)
+        return record if record is not None and record.id == image_id else None
 
     def read_name(self, name: str) -> NameRecord | None:
         """Return the record of a full name (``registry/repository:tag``), None if there is none."""
-        path = f"{self.store.names}/{name_file(name)}"
-        data = _read(path)
-        record = None if data is None else parse_name_record(data, path)
+        record = _read_record(f"{self.store.names}/{name_file(name)}", parse_name_record)
         return record if record is not None and record.name == name else None
 
     def all_names(self) -> list[NameRecord]:
         """All names, sorted."""
-        names = []
-        for file in _list_records(self.store.names):
-            path = f"{self.store.names}/{file}"
-            data = _read(path)
-            if data is not None:
-                names.append(parse_name_record(data, path))
-        return sorted(names, key=lambda record: record.name)
+        return sorted(self._load_names()[0], key=lambda record: record.name)
 
     def all(self) -> list[ImageRecord]:
         """All images with their names, the one pulled last first."""
         by_image: dict[Digest, list[NameRecord]] = {}
         for name in self.all_names():
             by_image.setdefault(name.image, []).append(name)
-        images = []
+        images = self._load_images()[0]
+        for record in images:
+            record.names = tuple(by_image.get(record.id, ()))
+        return sorted(images, key=lambda record: (-record.pulled, record.id))
+
+    def unreadable(self) -> list[str]:
+        """The files that should be records and are not, or are those of something else."""
+        return [*self._load_images()[1], *self._load_names()[1]]
+
+    def _load_images(self) -> tuple[list[ImageRecord], list[str]]:
+        records, bad = [], []
         for file in _list_records(self.store.images):
             path = f"{self.store.images}/{file}"
-            data = _read(path)
-            if data is not None:
-                record = parse_image_record(data, path)
-                record.names = tuple(by_image.get(record.id, ()))
-                images.append(record)
-        return sorted(images, key=lambda record: (-record.pulled, record.id))
+            record = _read_record(path, parse_image_record)
+            if record is not None and f"{record.id.hex}.json" == file:
+                records.append(record)
+            elif os.path.lexists(path):
+                bad.append(path)
+        return records, bad
+
+    def _load_names(self) -> tuple[list[NameRecord], list[str]]:
+        records, bad = [], []
+        for file in _list_records(self.store.names):
+            path = f"{self.store.names}/{file}"
+            record = _read_record(path, parse_name_record)
+            if record is not None and name_file(record.name) == file:
+                records.append(record)
+            elif os.path.lexists(path):
+                bad.append(path)
+        return records, bad
 
     def find(self, text: str, registries: Sequence[str] = ("docker.io",)) -> ImageRecord | None:
         """Find an image by name or ID prefix; None if there is none.
@@ -345,7 +372,9 @@ class ImageStore:
         return self.collect()
 
     def collect(self) -> list[Digest]:
-        """Put away the layers and blobs that no image needs."""
+        """Put away the layers and blobs that no image needs; nothing while a record cannot be read."""
+        if self.unreadable():
+            return []
         images = self.all()
         gone = self.layers.collect({layer for image in images for layer in image.layers})
         blobs = {image.id for image in images} | {image.manifest for image in images}

@@ -11,12 +11,13 @@ import errno
 import json
 import os
 
-from usercontainerd.base.errors import Busy, InvalidFormat
+from usercontainerd.base.errors import Busy, InUse, InvalidFormat
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.kernel.atomicfile import explain_write_error, sync_directory, write_atomic
 from usercontainerd.oci.digest import Digest, parse_digest
 from usercontainerd.store.layout import Store, sync_filesystem
 from usercontainerd.store.locks import ObjectLock
+from usercontainerd.store.usage import STARTING, find_layers_in_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class LayerStore:
         try:
             with open(path, "rb") as file:
                 record = parse_layer_record(file.read(_MAX_RECORD + 1), path)
-        except (FileNotFoundError, InvalidFormat):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, InvalidFormat):
             return None
         if record.diff_id != diff_id or (record.boot is not None and record.boot != self.boot):
             return None
@@ -172,7 +173,22 @@ class LayerStore:
                 # What lies there is damaged, or was not on disk at the last power cut.
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise explain_write_error(error, target) from error
-                self.discard(record.diff_id)
+                self._make_way(record.diff_id)
+
+    def _make_way(self, diff_id: Digest) -> None:
+        with self.lock_use():
+            users = find_layers_in_use(self._store.runtime).get(diff_id.hex)
+            if users:
+                raise InUse(
+                    f"this layer is damaged, and the container {users[0]} runs on it",
+                    where=self._store.layer(diff_id),
+                    hint=f"usercontainer stop {users[0]}, then pull again",
+                )
+            self.discard(diff_id)
+
+    def lock_use(self) -> ObjectLock:
+        """A lock that keeps containers from starting, which is what mounts layers."""
+        return ObjectLock(self._store.lock(STARTING))
 
     def make_durable(self, diff_ids: Iterable[Digest]) -> None:
         """Bring layers that were made in this boot to disk for good: one syncfs(2) for all of them."""
@@ -183,6 +199,9 @@ class LayerStore:
         for record in records:
             record.boot = None
             write_atomic(f"{self._store.layer(record.diff_id)}/layer.json", record.render(), sync=False)
+        # Not all file systems write a file before the rename that gives it its name: what vouches for a layer
+        # must not be empty after a power cut.
+        sync_filesystem(self._store.layers)
 
     def discard(self, diff_id: Digest) -> bool:
         """Move a layer to the trash; False if it is not there. The caller holds the lock exclusively."""
@@ -197,18 +216,24 @@ class LayerStore:
         """Move every layer (of ``among``) that is not ``needed``, and that nobody holds, to the trash;
         return them.
 
-        The caller holds the lock of the image records, so that none appears meanwhile.
+        What running containers have mounted stays. The caller holds the lock of the image records, so that none
+        appears meanwhile.
         """
+        unneeded = [d for d in (self.all() if among is None else among) if d not in needed]
+        if not unneeded:
+            return []
         gone = []
-        for diff_id in self.all() if among is None else among:
-            if diff_id in needed:
-                continue
-            try:
-                with self.lock(diff_id, wait=False):
-                    if self.discard(diff_id):
-                        gone.append(diff_id)
-            except Busy:
-                continue  # a pull needs it
+        with self.lock_use():
+            used = find_layers_in_use(self._store.runtime)
+            for diff_id in unneeded:
+                if diff_id.hex in used:
+                    continue
+                try:
+                    with self.lock(diff_id, wait=False):
+                        if self.discard(diff_id):
+                            gone.append(diff_id)
+                except Busy:
+                    continue  # a pull needs it
         return gone
 
     def sync(self) -> None:

@@ -29,12 +29,16 @@ _DIRECTORIES = ("blobs/sha256", "blobs/sha512", "layers", "images", "names", "lo
 
 
 class Store:
-    """The directories of one user's store; nothing is made before ``prepare``."""
+    """The directories of one user's store; nothing is made before ``prepare``.
 
-    __slots__ = ("root",)
+    ``runtime`` is where the bundles of containers are, which use the layers.
+    """
+
+    __slots__ = ("root", "runtime")
 
     def __init__(self, paths: Paths) -> None:
         self.root = paths.data
+        self.runtime = paths.runtime
 
     @property
     def layers(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from usercontainerd.base.errors import (
     Busy,
     DigestMismatch,
-    InvalidFormat,
+    InUse,
     InvalidReference,
     NoSuchImage,
     StoreError,
@@ -245,12 +245,53 @@ def test_damaged_layer_records_do_not_count(images: ImageStore, store: Store) ->
     assert not images.layers.has(layer)
 
 
-def test_damaged_image_records_are_named(images: ImageStore, store: Store) -> None:
-    add_image(images, "localhost/a:1", [add_layer(images, 1)])
-    path = Path(store.images, os.listdir(store.images)[0])
-    path.write_text("{")
-    with pytest.raises(InvalidFormat, match=path.name):
-        images.all()
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1, "id": "sha256:1"}'])
+def test_damaged_records_stop_nothing_else(images: ImageStore, store: Store, text: str) -> None:
+    layers = [add_layer(images, number) for number in range(3)]
+    damaged = add_image(images, "localhost/a:1", [layers[0]])
+    kept = add_image(images, "localhost/b:1", [layers[1]])
+    assert images.unreadable() == []
+    path = Path(store.images, f"{damaged.hex}.json")
+    whole = path.read_text()
+    for content in (text, Path(store.images, f"{kept.hex}.json").read_text()):
+        path.write_text(content)
+        assert [record.id for record in images.all()] == [kept]
+        assert images.read(damaged) is None
+        assert images.find("localhost/a:1") is None
+        assert images.unreadable() == [str(path)]
+        # What it leads to is not known: nothing is put away.
+        assert images.collect() == []
+    path.write_text(whole)
+    name = Path(store.names, name_file("localhost/b:1"))
+    name.write_text(text)
+    assert [each.name for each in images.all_names()] == ["localhost/a:1"]
+    assert images.read_name("localhost/b:1") is None
+    assert images.collect() == []
+    name.unlink()
+    name.mkdir()
+    assert images.unreadable() == [str(name)]
+    name.rmdir()
+    assert images.collect() == [layers[2]]
+
+
+def test_layers_of_running_containers_stay(
+    images: ImageStore, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, other = add_layer(images, 1), add_layer(images, 2)
+    bundle = Path(store.runtime, "containers", "app")
+    (bundle / "lower").mkdir(parents=True)
+    (bundle / "lower" / "0").symlink_to(images.layers.directory(layer))
+    (bundle / "pid").write_text("17")
+    cgroups: dict[int, str] = {17: "/user.slice/container.slice/container@app.service/container"}
+    monkeypatch.setattr("usercontainerd.store.usage.read_cgroup", cgroups.get)
+    assert images.collect() == [other]
+    # A damaged one is not taken away from below its container.
+    Path(store.layer(layer), "layer.json").write_text("")
+    with pytest.raises(InUse, match="container app"):
+        add_layer(images, 1)
+    # The number is another process's by now.
+    cgroups[17] = "/user.slice/container.slice/container@other.service/container"
+    assert images.collect() == [layer]
 
 
 def test_stray_files_are_no_records(images: ImageStore, store: Store) -> None:
