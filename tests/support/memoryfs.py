@@ -32,6 +32,7 @@ class MemoryFileSystem:
     def __init__(self) -> None:
         self.root = Node(stat.S_IFDIR | 0o755)
         self.files: dict[int, Node] = {}
+        self.offsets: dict[int, int] = {}
         self.paths: list[bytes] = []
         self.next_fd = 100
 
@@ -111,11 +112,30 @@ class MemoryFileSystem:
     # The interface
 
     def open(self, path: bytes, flags: int, mode: int = 0o777, /) -> int:
+        self.next_fd += 1
+        self.offsets[self.next_fd] = 0
+        if not flags & os.O_WRONLY:
+            assert flags & os.O_NOFOLLOW
+            node = self._find(path)
+            assert stat.S_ISREG(node.mode), "only files are read"
+            self.files[self.next_fd] = node
+            return self.next_fd
         assert flags & os.O_EXCL
         assert flags & os.O_CREAT
-        self.next_fd += 1
         self.files[self.next_fd] = self._add(path, Node(stat.S_IFREG | mode))
         return self.next_fd
+
+    def read(self, fd: int, count: int, /) -> bytes:
+        at = self.offsets[fd]
+        data = bytes(self.files[fd].content[at : at + max(1, count // 2)])
+        self.offsets[fd] += len(data)
+        return data
+
+    def readlink(self, path: bytes, /) -> bytes:
+        node = self._find(path)
+        if not stat.S_ISLNK(node.mode):
+            raise _error(errno.EINVAL)
+        return node.target
 
     def write(self, fd: int, data: memoryview, /) -> int:
         part = data[: max(1, len(data) // 2)]

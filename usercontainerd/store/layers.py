@@ -136,6 +136,13 @@ class LayerStore:
             return None
         return record
 
+    def has_recipe(self, diff_id: Digest) -> bool:
+        """Tell whether the layer's exact archive can be made again from its files."""
+        try:
+            return os.stat(f"{self._store.layer(diff_id)}/recipe").st_size > 0
+        except FileNotFoundError:
+            return False
+
     def has(self, diff_id: Digest) -> bool:
         """Tell whether the layer is there and whole."""
         return self.read(diff_id) is not None

@@ -3,6 +3,7 @@
     blobs/sha256/HEX      manifests, indexes and configurations, byte for byte as the registry had them
     layers/HEX/diff       a layer by its diffID, unpacked as a rootless overlay mount wants it
     layers/HEX/layer.json what it is and which blobs it came from
+    layers/HEX/recipe     what its exact tar archive has beside the contents of files; empty or missing: no recipe
     images/HEX.json       an image by the digest of its configuration
     names/…               one file for each name, leading to an image
     locks/                one empty file for each thing that is locked

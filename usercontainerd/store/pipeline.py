@@ -130,10 +130,15 @@ class LayerStream:
             count -= length
             yield view
 
-    def finish(self) -> Digest:
-        """Read to the end (what follows the archive counts too) and return the diffID."""
-        while self._advance():
-            pass
+    def finish(self, record: Callable[[bytes], None] | None = None) -> Digest:
+        """Read to the end (what follows the archive counts too, and goes to ``record``); return the diffID."""
+        rest = self._piece[self._at :]
+        while True:
+            if record is not None and rest:
+                record(rest)
+            if not self._advance():
+                break
+            rest = self._piece
         for thread in self._threads:
             thread.join()
         return Digest(f"{self._algorithm}:{self._hash.hexdigest()}")

@@ -12,7 +12,7 @@ from usercontainerd.base.errors import InvalidFormat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import NoReturn, Protocol
 
     class Source(Protocol):
@@ -103,8 +103,10 @@ class TarReader:
     Raises ``InvalidFormat`` for a broken archive.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, record: Callable[[bytes], None] | None = None) -> None:
+        """``record`` gets all bytes, in order, but those that ``content`` and ``small_content`` return."""
         self._source = source
+        self._record = record
         self._left = 0  # bytes of content not read yet
         self._padding = 0
         self.entries = 0
@@ -161,6 +163,8 @@ class TarReader:
             _fail("the archive ends in the middle of a file")
         self._left = 0
         self._padding = max(0, size + self._padding - len(data))
+        if self._record is not None and len(data) > size:
+            self._record(data[size:])
         return data[:size]
 
     def _finish(self, entry: Entry) -> None:
@@ -184,18 +188,26 @@ class TarReader:
         if self._left:
             for piece in self._source.pieces(self._left):
                 self._left -= len(piece)
-        if self._left or (self._padding and len(self._source.take(self._padding)) < self._padding):
+                if self._record is not None:
+                    self._record(bytes(piece))
+        if self._left or (self._padding and len(self._take(self._padding)) < self._padding):
             _fail("the archive ends in the middle of a file")
         self._padding = 0
 
+    def _take(self, count: int) -> bytes:
+        data = self._source.take(count)
+        if self._record is not None:
+            self._record(data)
+        return data
+
     def _read_header(self) -> bytes | None:
-        header = self._source.take(BLOCK)
+        header = self._take(BLOCK)
         if not header:
             return None  # no end-of-archive mark: tolerated at a boundary, as by Go and GNU tar
         if len(header) < BLOCK:
             _fail("the archive ends in the middle of a header")
         if header.count(0) == BLOCK:
-            second = self._source.take(BLOCK)
+            second = self._take(BLOCK)
             if second and second.count(0) != len(second):
                 _fail("a header follows the end-of-archive mark")
             return None
@@ -204,7 +216,7 @@ class TarReader:
     def _read_special(self, size: int) -> bytes:
         if size > MAX_SPECIAL:
             _fail(f"an extended header of {size} bytes is longer than the {MAX_SPECIAL} allowed")
-        data = self._source.take(size)
+        data = self._take(size)
         if len(data) < size:
             _fail("the archive ends in the middle of an extended header")
         self._left = 0

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
+    from usercontainerd.store.recipe import Recorder
+
     class FileSystem(Protocol):
         """The part of ``os`` that unpacking uses; the module itself is one, tests have another."""
 
         def open(self, path: bytes, flags: int, mode: int = ..., /) -> int: ...  # noqa: D102
+        def read(self, fd: int, count: int, /) -> bytes: ...  # noqa: D102
         def write(self, fd: int, data: memoryview, /) -> int: ...  # noqa: D102
         def close(self, fd: int, /) -> None: ...  # noqa: D102
         def fchown(self, fd: int, uid: int, gid: int, /) -> None: ...  # noqa: D102
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
         def mknod(self, path: bytes, mode: int = ..., device: int = ..., /) -> None: ...  # noqa: D102
         def symlink(self, target: bytes, path: bytes, /) -> None: ...  # noqa: D102
         def link(self, source: bytes, target: bytes, /, *, follow_symlinks: bool) -> None: ...  # noqa: D102
+        def readlink(self, path: bytes, /) -> bytes: ...  # noqa: D102
         def lstat(self, path: bytes, /) -> os.stat_result: ...  # noqa: D102
         def unlink(self, path: bytes, /) -> None: ...  # noqa: D102
         def rmdir(self, path: bytes, /) -> None: ...  # noqa: D102
@@ -55,6 +59,7 @@ OPAQUE = b".wh..wh..opq"
 OPAQUE_XATTR = b"user.overlay.opaque"
 MAX_PATH = 4095
 MAX_TIME = (1 << 40) * 1_000_000_000
+MAX_SYMLINKS = 40  # on the way to one file, as in the kernel
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What a layer's author did wrong, as opposed to what the host lacks.
 _AUTHOR = frozenset(
@@ -145,14 +150,26 @@ def clean_path(name: bytes) -> bytes:
 class Unpacker:
     """Unpacks one archive below the current directory, which is the root directory too."""
 
-    def __init__(self, fs: FileSystem, ids: MappedIds, *, max_entries: int = 4_000_000) -> None:
+    def __init__(
+        self,
+        fs: FileSystem,
+        ids: MappedIds,
+        *,
+        max_entries: int = 4_000_000,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._fs = fs
+        self._recorder = recorder
         self._ids = ids
         self._max_entries = max_entries
         # Directories get their times, and a set-group-ID bit (new files would inherit the group), at the
         # very end.
         self._directories: dict[bytes, tuple[int, int | None]] = {}
         self._known_ids: set[tuple[int, int]] = {(0, 0)}
+        # A name that leads through symlinks of the layer is changed into the one that it stands for, so that
+        # a thing has one name only. Entries of a directory mostly come together: the last one is remembered.
+        self._symlinks: set[bytes] = set()
+        self._parent: tuple[bytes, bytes] = (b"", b"")
         self.summary = Summary()
 
     def unpack(self, reader: TarReader) -> Summary:
@@ -169,7 +186,7 @@ class Unpacker:
         return self.summary
 
     def _write_entry(self, entry: Entry, reader: TarReader) -> None:
-        path = clean_path(entry.name)
+        path = self._settle(clean_path(entry.name))
         base = path.rpartition(b"/")[2]
         if base.startswith(WHITEOUT):
             self._write_whiteout(path, base, entry)
@@ -194,6 +211,47 @@ class Unpacker:
             self._finish_special(path, entry)
         else:
             self.summary.warn(f"device node left out: {printable_name(path)}")
+
+    def _settle(self, path: bytes) -> bytes:
+        """Return ``path`` with the symlinks in its parent directories followed, as the kernel follows them."""
+        parent, slash, base = path.rpartition(b"/")
+        if not slash or not self._symlinks:
+            return path
+        known, real = self._parent
+        if parent != known:
+            real = self._follow(parent)
+            self._parent = (parent, real)
+        return real + b"/" + base if real else base
+
+    def _follow(self, path: bytes) -> bytes:
+        pending = path.split(b"/")[::-1]
+        real: list[bytes] = []
+        followed = 0
+        own = len(pending)  # of the pending parts, those that are the entry's and no symlink's
+        while pending:
+            part = pending.pop()
+            of_symlink = len(pending) >= own
+            own = min(own, len(pending))
+            if part == b"..":
+                real[-1:] = []
+                continue
+            real.append(part)
+            place = b"/".join(real)
+            if place in self._symlinks:
+                followed += 1
+                if followed > MAX_SYMLINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                target = self._fs.readlink(place)
+                if target.startswith(b"/"):
+                    real.clear()
+                else:
+                    real.pop()
+                pending += [p for p in reversed(target.split(b"/")) if p not in (b"", b".")]
+            elif of_symlink and not self._is_directory(place):
+                # What an entry names is made if missing, what a symlink names is not.
+                self._fs.lstat(place)
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return b"/".join(real)
 
     def _place(self, path: bytes, make: Callable[[], object]) -> None:
         """Call ``make``.
@@ -221,6 +279,8 @@ class Unpacker:
             opened: list[int] = []
             self._place(path, lambda: opened.append(fs.open(path, _NEW_FILE, mode & 0o777)))
             fd = opened[0]
+        if self._recorder is not None:
+            self._recorder.add_content(path, entry.size)
         try:
             small = reader.small_content()
             for view in reader.content() if small is None else (memoryview(small),):
@@ -260,7 +320,7 @@ class Unpacker:
 
     def _replace_by_directory(self, path: bytes, mode: int) -> None:
         hides = self._is_whiteout(path)
-        self._fs.unlink(path)
+        self._unlink(path)
         self._fs.mkdir(path, mode)
         if hides:
             # The layer removes what lower layers have here and begins anew.
@@ -270,10 +330,12 @@ class Unpacker:
         if not entry.linkname or len(entry.linkname) > MAX_PATH:
             raise InvalidFormat(f"broken layer: the symlink {printable_name(path)} has no usable target")
         self._place(path, lambda: self._fs.symlink(entry.linkname, path))
+        self._symlinks.add(path)
+        self._parent = (b"", b"")
         self._finish_special(path, entry)
 
     def _write_link(self, path: bytes, entry: Entry) -> None:
-        source = clean_path(entry.linkname)
+        source = self._settle(clean_path(entry.linkname))
         if source == path:
             return
         try:
@@ -362,7 +424,7 @@ class Unpacker:
         if not path:
             raise InvalidFormat("broken layer: its root is not a directory")
         if not self._is_directory(path):
-            self._fs.unlink(path)
+            self._unlink(path)
             return
         pending = [path]
         while pending:  # no recursion: a layer may nest deeply
@@ -373,13 +435,36 @@ class Unpacker:
                 if self._is_directory(child):
                     inner.append(child)
                 else:
-                    self._fs.unlink(child)
+                    self._unlink(child)
             if inner:
                 pending.extend(inner)
             else:
                 self._fs.rmdir(directory)
                 self._directories.pop(directory, None)
                 pending.pop()
+
+    def _unlink(self, path: bytes) -> None:
+        fs = self._fs
+        if self._recorder is not None:
+            status = fs.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                self._recorder.add_lost(path, status.st_size, lambda: self._read(path, status.st_size))
+        fs.unlink(path)
+        if path in self._symlinks:
+            self._symlinks.discard(path)
+            self._parent = (b"", b"")
+
+    def _read(self, path: bytes, size: int) -> bytes:
+        fs = self._fs
+        fd = fs.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            parts = []
+            while size and (part := fs.read(fd, size)):
+                parts.append(part)
+                size -= len(part)
+            return b"".join(parts)
+        finally:
+            fs.close(fd)
 
     def _finish_directories(self) -> None:
         for path, (time, mode) in self._directories.items():

@@ -13,6 +13,7 @@ from usercontainerd.base import errors
 from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError
 from usercontainerd.kernel.spawning import spawn
 from usercontainerd.oci.digest import Digest, is_digest
+from usercontainerd.store.outputs import Rebuilding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ class UnpackLimits:
 
 
 class Unpacked:
-    """What an unpacked layer is: its diffID, entries, bytes of file content, and what had to be left out."""
+    """What an unpacked layer is: its diffID, entries, bytes of file content, and what had to be left out.
 
-    __slots__ = ("diff_id", "entries", "size", "tar_size", "warnings")
+    ``needs_blob`` says that its archive cannot be made again from its files: the compressed blob must be kept.
+    """
+
+    __slots__ = ("diff_id", "entries", "needs_blob", "size", "tar_size", "warnings")
 
     def __init__(self, reply: dict[str, object]) -> None:
         diff_id = str(reply["diff_id"])
@@ -50,6 +54,7 @@ class Unpacked:
         self.entries = int(str(reply["entries"]))
         self.size = int(str(reply["size"]))
         self.tar_size = int(str(reply["tar_size"]))
+        self.needs_blob = bool(reply["needs_blob"])
         warnings = reply["warnings"]
         self.warnings = [str(w) for w in warnings] if isinstance(warnings, list) else []
 
@@ -200,6 +205,31 @@ class Worker:
         for fd in (directory_fd, stream_read, reply_write):
             os.close(fd)
         return Unpacking(stream_write, reply_read)
+
+    def start_rebuild(self, layer_directory: str) -> Rebuilding:
+        """Begin to give back the exact tar archive of the layer in ``layer_directory`` (``layers/HEX``)."""
+        directory = os.open(layer_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return Rebuilding(*self._start_output({"do": "rebuild"}, directory), decode_error)
+        finally:
+            os.close(directory)
+
+    def _start_output(self, order: dict[str, object], *fds: int) -> tuple[int, int]:
+        """Give an order whose child writes to a stream; return the ends of the stream and of its reply."""
+        opened: list[int] = []
+        try:
+            opened.extend(os.pipe())
+            opened.extend(os.pipe())
+            stream_read, stream_write, reply_read, reply_write = opened
+            self._set_pipe_size(stream_write)
+            self._order(order, (*fds, stream_write, reply_write))
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        os.close(stream_write)
+        os.close(reply_write)
+        return stream_read, reply_read
 
     @staticmethod
     def _set_pipe_size(fd: int) -> None:

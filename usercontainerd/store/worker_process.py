@@ -8,6 +8,8 @@ namespace and then takes orders from ``worker.Worker`` on a socket at descriptor
     "unpack" + directory, pipe, reply ->  fork ------------------------->  chroot, inflate, hash, unpack
     compressed bytes ---------------------------------------------------> (the pipe)
     <-------------------------------------------------------------------- {"diff_id": …} or {"error": …}
+    "rebuild" + layer, pipe, reply --->   fork ------------------------->  chroot, read recipe and files
+    <--------------------------------------------------------------------- (the pipe) the tar archive
     "remove" NAME… + directory ------->   deletes; replies {"removed": …}
     end of file ---------------------->   ends its children, moves tmp/NAME to the trash, deletes it, leaves
 
@@ -31,12 +33,14 @@ from usercontainerd.kernel.trees import remove_tree
 from usercontainerd.kernel.userns import enter_user_namespace
 from usercontainerd.store.inflate import Codecs
 from usercontainerd.store.pipeline import Bounds, LayerStream
+from usercontainerd.store.rebuild import rebuild_layer
+from usercontainerd.store.recipe import NAME, Recorder
 from usercontainerd.store.tar import TarReader
 from usercontainerd.store.unpack import MappedIds, Unpacker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 MAX_MESSAGE = 64 * 1024
@@ -115,15 +119,15 @@ class WorkerProcess:
                 self._stages.append((order["name"], staging, trash))
                 self._held.append(lock)
                 continue
-            if order["do"] == "unpack":
-                self._start_unpack(order, fds)
+            if order["do"] in _CHILDREN:
+                self._start_child(order, fds)
             elif order["do"] == "remove":
                 self._remove(order, fds[0])
             for fd in fds:
                 os.close(fd)
         self._clean_up()
 
-    def _start_unpack(self, order: dict[str, Any], fds: list[int]) -> None:
+    def _start_child(self, order: dict[str, Any], fds: list[int]) -> None:
         child = os.fork()
         if child:
             self._children.add(child)
@@ -133,8 +137,8 @@ class WorkerProcess:
             self._connection.close()
             for fd in (*self._held, *(fd for _, *pair in self._stages for fd in pair)):
                 os.close(fd)
-            directory, stream, reply = fds
-            os.write(reply, unpack_stream(order, directory, stream, self._codecs, self._ids))
+            *given, reply = fds
+            os.write(reply, _CHILDREN[order["do"]](order, given, self._codecs, self._ids))
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -180,29 +184,38 @@ def _encode_error(error: UsercontainerError) -> bytes:
     ).encode()[:MAX_MESSAGE]
 
 
-def unpack_stream(
-    order: dict[str, Any], directory: int, stream: int, codecs: Codecs, ids: MappedIds
-) -> bytes:
-    """Unpack what comes from ``stream`` into ``directory``, which becomes the root; return the reply.
+def _forget_modules() -> None:
+    """Import nothing from here on: after chroot(2) it would be code out of a layer."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
 
-    ``order`` holds the bounds and the algorithm of the diffID. For a process of its own: it never gets out
-    again.
+
+def unpack_stream(order: dict[str, Any], fds: Sequence[int], codecs: Codecs, ids: MappedIds) -> bytes:
+    """Unpack what comes from a stream into a directory, which becomes the root; return the reply.
+
+    ``fds`` are directory and stream. ``order`` holds the bounds and the algorithm of the diffID. The recipe
+    is put beside the directory. For a process of its own: it never gets out again.
     """
+    directory, stream = fds
     try:
         os.fchdir(directory)
+        recipe = os.open(
+            f"../{NAME}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
         os.chroot(".")
-        # From here on an import would run code out of the layer.
-        sys.path.clear()
-        sys.meta_path.clear()
-        sys.path_hooks.clear()
+        _forget_modules()
+        recorder = Recorder(recipe, codecs.gzip)
         source = LayerStream(
             lambda count: os.read(stream, count),
             codecs,
             Bounds(size=order["max_size"], ratio=order["max_ratio"]),
             algorithm=order["algorithm"],
         )
-        summary = Unpacker(os, ids, max_entries=order["max_entries"]).unpack(TarReader(source))
-        diff_id = source.finish()
+        unpacker = Unpacker(os, ids, max_entries=order["max_entries"], recorder=recorder)
+        summary = unpacker.unpack(TarReader(source, recorder.add))
+        diff_id = source.finish(recorder.add)
+        is_complete = recorder.finish()
     except UsercontainerError as error:
         return _encode_error(error)
     except OSError as error:
@@ -213,7 +226,39 @@ def unpack_stream(
             "entries": summary.entries,
             "size": summary.size,
             "tar_size": source.size,
+            "needs_blob": not is_complete,
             "warnings": summary.warnings,
             "warning_count": summary.warning_count,
         }
     ).encode()
+
+
+def rebuild_stream(_order: dict[str, Any], fds: Sequence[int], codecs: Codecs, _ids: MappedIds) -> bytes:
+    """Write the archive of a layer to a stream; return the reply. For a process of its own as well."""
+    directory, stream = fds
+    _forget_modules()
+    return _write_output(stream, lambda write: rebuild_layer(directory, write, codecs.gzip))
+
+
+def _write_output(stream: int, make: Callable[[Callable[[bytes], object]], Sequence[str] | None]) -> bytes:
+    """Let ``make`` write to the stream and close it; return the reply, with the warnings it returns."""
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(stream, view) :]
+
+    try:
+        warnings = make(write) or ()
+    except UsercontainerError as error:
+        return _encode_error(error)
+    except BrokenPipeError:
+        return b""  # nobody wants the rest
+    except OSError as error:
+        return _encode_error(HostError(f"cannot read the layer: {error}"))
+    finally:
+        os.close(stream)
+    return json.dumps({"warnings": list(warnings)}).encode()
+
+
+_CHILDREN = {"unpack": unpack_stream, "rebuild": rebuild_stream}

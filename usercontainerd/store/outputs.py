@@ -1,0 +1,73 @@
+"""What a child of the worker gives back as a stream of bytes, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from usercontainerd.base.errors import RuntimeFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, Self
+
+_MAX_REPLY = 1024 * 1024
+
+
+class Output:
+    """A stream of bytes and, at its end, whether it is complete.
+
+    A context manager; leaving it early ends the child. ``warnings`` is filled at the end of the stream.
+    """
+
+    def __init__(self, stream: int, reply: int, decode: Callable[[dict[str, Any]], BaseException]) -> None:
+        self._stream = stream
+        self._reply = reply
+        self._decode = decode
+        self.warnings: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, count: int) -> bytes:
+        """Return up to ``count`` bytes, b"" at the end. Raises what the child raised."""
+        if self._stream < 0:
+            return b""
+        data = os.read(self._stream, count)
+        if not data:
+            try:
+                self._finish()
+            finally:
+                self.close()
+        return data
+
+    def close(self) -> None:
+        """Give up on it; harmless at the end."""
+        for fd in (self._stream, self._reply):
+            if fd >= 0:
+                os.close(fd)
+        self._stream = self._reply = -1
+
+    def _finish(self) -> None:
+        data = b""
+        while len(data) < _MAX_REPLY and (chunk := os.read(self._reply, 1 << 16)):
+            data += chunk
+        if not data:
+            raise RuntimeFailure(
+                "the process that reads the layer died", hint="was it killed, or out of memory?"
+            )
+        reply = json.loads(data)
+        if "error" in reply:
+            raise self._decode(reply)
+        self.warnings = [str(text) for text in reply.get("warnings", ())]
+
+
+class Rebuilding(Output):
+    """The exact uncompressed tar archive of a layer. The reader compares its digest with the diffID."""
