@@ -22,6 +22,7 @@ VERBS = {
     "exec": ("execute", "Run a command in a running container"),
     "images": ("images", "List images"),
     "inspect": ("inspect", "Show everything about containers or images, as JSON"),
+    "load": ("load", "Load images from an archive or a directory"),
     "logs": ("logs", "Show what a container wrote"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Get an image from a registry"),
@@ -40,7 +41,7 @@ GROUPS = {
         "ls": "ps",
         "ps": "ps",
     },
-    "image": {"inspect": "inspect", "list": "images", "ls": "images", "pull": "pull"},
+    "image": {"inspect": "inspect", "list": "images", "load": "load", "ls": "images", "pull": "pull"},
 }
 BROKEN_PIPE_STATUS = 141  # 128 + SIGPIPE, as a shell sees a program that it killed
 INTERRUPTED_STATUS = 130

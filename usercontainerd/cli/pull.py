@@ -31,13 +31,16 @@ PULL = Verb(
         Option("-q, --quiet", "show no progress"),
     ),
     fewest=1,
-    details="Prints the image's ID. Short names are looked up as registries.conf(5) says.",
+    details="Prints the image's ID. Short names are looked up as registries.conf(5) says. From files:\n"
+    "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], oci:DIRECTORY[:NAME], dir:DIRECTORY.",
     refused={
         "--all-tags": "not possible yet",
         "-a": "not possible yet",
         "--disable-content-trust": "there is no content trust",
     },
 )
+# As engine.loading.TRANSPORTS, which costs the imports of a pull; docker:// and names go to registries.
+TRANSPORTS = ("docker-archive:", "oci-archive:", "oci:", "dir:")
 _INTERVAL = 0.1  # seconds between two updates of the line
 
 
@@ -47,6 +50,9 @@ def run_pull(call: Call) -> int:
     policy = read_policy(call.options.value("policy"))
     access = read_access(call)
     for word in call.words:
+        if word.startswith(TRANSPORTS):
+            pull_from_file(call, context, word)
+            continue
         record = pull_with_progress(
             context,
             word,
@@ -57,6 +63,27 @@ def run_pull(call: Call) -> int:
         )
         write_output(f"{record.id.hex}\n")
     return 0
+
+
+def pull_from_file(call: Call, context: Context, text: str) -> None:
+    """Pull from an archive or a directory; a docker archive may hold several images."""
+    from usercontainerd.engine.loading import pull_archived
+    from usercontainerd.oci.platform import parse_platform
+
+    catch_termination()
+    platform = call.options.value("platform")
+    progress = Progress(text, shown=not call.options.flag("quiet"))
+    try:
+        pulled = pull_archived(
+            context,
+            text,
+            progress=progress,
+            platform=None if platform is None else parse_platform(platform),
+        )
+    finally:
+        progress.finish()
+    for image in pulled:
+        write_output(f"{image.record.id.hex}\n")
 
 
 def pull_with_progress(

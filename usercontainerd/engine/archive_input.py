@@ -1,0 +1,197 @@
+"""Opening an archive for reading at any place: a plain tar file as it lies there, all else through a spool.
+
+A pipe cannot be read twice, and a compressed file not from the middle; what names the layers is often at an archive's
+end. So both are written, inflated, to a file in the store's ``tmp`` that has no name: whatever happens to this
+process, it is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from usercontainerd.base.errors import InvalidArgument, InvalidFormat, StoreError
+from usercontainerd.kernel.atomicfile import explain_write_error
+from usercontainerd.store.inflate import PIECE, Codecs, inflate
+from usercontainerd.store.layout import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+MAX_SPOOLED = 1 << 40
+MAX_RATIO = 200  # as for layers: applies past MAX_UNMEASURED, since only what is large can do harm
+MAX_UNMEASURED = 1 << 30
+MAX_XZ_MEMORY = 256 << 20  # `xz -9` wants 65 MiB
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_XZ = b"\xfd7zXZ\0"
+_BZIP2 = b"BZh"
+
+
+def open_input(path: str) -> int:
+    """Open a file that somebody named. Raises ``InvalidArgument``."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidArgument(f"cannot read: {error.strerror}", where=path) from error
+
+
+def make_seekable(store: Store, fd: int, *, where: str, report: Callable[[int], None]) -> int:
+    """Return a descriptor of the uncompressed archive that can be read anywhere: ``fd`` itself, or a spool.
+
+    ``fd`` belongs to the caller, and so does the result. ``report`` is told the bytes read so far while a spool is
+    being written. Raises ``InvalidFormat`` for damaged data and bombs, ``StoreError`` where there is no room.
+    """
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
+        if not is_compressed(os.pread(fd, len(_XZ), 0)):
+            return os.dup(fd)
+    elif stat.S_ISDIR(status.st_mode):
+        raise InvalidArgument("this is a directory", where=where)
+    return spool_archive(store, fd, where=where, report=report)
+
+
+def is_compressed(head: bytes) -> bool:
+    """Tell by its first bytes whether data is compressed in a way that is understood here."""
+    return head.startswith((_GZIP, _ZSTD, _XZ, _BZIP2))
+
+
+def spool_archive(store: Store, fd: int, *, where: str, report: Callable[[int], None]) -> int:
+    """Inflate what comes from ``fd`` into a file without a name; return its descriptor."""
+    store.prepare()
+    target = open_nameless(store.staging)
+    consumed = 0
+
+    def read(count: int) -> bytes:
+        nonlocal consumed
+        try:
+            data = os.read(fd, count)
+        except OSError as error:
+            raise InvalidArgument(f"cannot read: {error.strerror}", where=where) from error
+        consumed += len(data)
+        return data
+
+    try:
+        produced = 0
+        for piece in inflate_any(read, Codecs()):
+            produced += len(piece)
+            check_growth(consumed, produced)
+            write_all(target, piece, store.staging)
+            report(consumed)
+    except InvalidFormat as error:
+        os.close(target)
+        raise name_archive(error, where) from None
+    except BaseException:
+        os.close(target)
+        raise
+    return target
+
+
+def name_archive(error: InvalidFormat, where: str) -> InvalidFormat:
+    """The same error about an archive: the readers of layers know of layers only."""
+    what = error.what.replace("broken layer", "broken archive").replace("the layer", "the archive")
+    return InvalidFormat(what, where=error.where or where, hint=error.hint)
+
+
+def check_growth(consumed: int, produced: int) -> None:
+    """Raise ``InvalidFormat`` if ``consumed`` bytes have become suspiciously many."""
+    if produced > MAX_SPOOLED or (produced > MAX_UNMEASURED and produced > consumed * MAX_RATIO):
+        raise InvalidFormat(
+            f"the archive unpacks to more than {MAX_RATIO} times its size: it looks like a decompression bomb"
+        )
+
+
+def open_nameless(directory: str) -> int:
+    """Return a new file in ``directory`` that the kernel deletes with its last descriptor."""
+    try:
+        try:
+            return os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # a file system without them, such as NFS
+                raise
+        path = f"{directory}/.spool-{os.getpid()}-{os.urandom(6).hex()}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(path)
+    except OSError as error:
+        raise explain_write_error(error, directory) from error
+    return fd
+
+
+def write_all(fd: int, data: bytes, directory: str) -> None:
+    """Write all of ``data``. Raises ``StoreError`` naming the directory of the spool."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        explained = explain_write_error(error, directory)
+        raise StoreError(
+            f"the archive has to be kept for a while, and that failed: {error.strerror}",
+            where=directory,
+            hint=explained.hint,
+        ) from error
+
+
+def inflate_any(read: Callable[[int], bytes], codecs: Codecs) -> Iterator[bytes]:
+    """Yield uncompressed bytes as ``store.inflate`` does, and of xz and bzip2, too: archives come in these."""
+    head = b""
+    while len(head) < len(_XZ) and (more := read(PIECE)):
+        head += more
+    if head.startswith(_XZ):
+        import lzma
+
+        def make_xz() -> Any:
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_MEMORY)
+
+        return _inflate_frames(head, read, make_xz, (lzma.LZMAError, EOFError), name="xz", magic=_XZ)
+    if head.startswith(_BZIP2):
+        import bz2
+
+        return _inflate_frames(
+            head, read, bz2.BZ2Decompressor, (OSError, ValueError, EOFError), name="bzip2", magic=_BZIP2
+        )
+
+    def replay(count: int) -> bytes:
+        nonlocal head
+        if head:
+            data, head = head, b""
+            return data
+        return read(count)
+
+    return inflate(replay, codecs)
+
+
+def _inflate_frames(
+    data: bytes,
+    read: Callable[[int], bytes],
+    make: Callable[[], Any],
+    failures: tuple[type[Exception], ...],
+    *,
+    name: str,
+    magic: bytes,
+) -> Iterator[bytes]:
+    """Streams may follow one another; each step's output is bounded."""
+    while data:
+        frame = make()
+        while not frame.eof:
+            try:
+                output = frame.decompress(data, PIECE)
+            except failures as error:
+                raise InvalidFormat(f"the archive's {name} data is damaged: {error}") from None
+            data = b""
+            if output:
+                yield output
+            if frame.needs_input and not frame.eof:
+                data = read(PIECE)
+                if not data:
+                    raise InvalidFormat(f"the archive's {name} data ends too early")
+        data = frame.unused_data or read(PIECE)
+        while data and len(data) < len(magic) and (more := read(PIECE)):
+            data += more
+        if data and not data.startswith(magic):
+            if data.strip(b"\0"):
+                raise InvalidFormat(f"something other than {name} data follows in the archive")
+            return
