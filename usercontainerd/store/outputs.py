@@ -9,7 +9,7 @@ from usercontainerd.base.errors import RuntimeFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Any, Self
 
@@ -71,3 +71,29 @@ class Output:
 
 class Rebuilding(Output):
     """The exact uncompressed tar archive of a layer. The reader compares its digest with the diffID."""
+
+
+class ArchiveStream(Output):
+    """A tar archive of a tree."""
+
+
+class Change:
+    """One path, absolute in the image, that a layer has added (``A``), changed (``C``) or deleted (``D``)."""
+
+    __slots__ = ("kind", "path")
+
+    def __init__(self, kind: str, path: bytes) -> None:
+        self.kind = kind
+        self.path = path
+
+
+class ChangeStream(Output):
+    """The changes of a layer, parents first; iterate over it."""
+
+    def __iter__(self) -> Iterator[Change]:
+        """Yield them as they come. Raises what the child raised."""
+        data = b""
+        while more := self.read(1 << 16):
+            *whole, data = (data + more).split(b"\0")
+            for record in whole:
+                yield Change(chr(record[0]), record[1:])

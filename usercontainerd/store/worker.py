@@ -13,14 +13,18 @@ from usercontainerd.base import errors
 from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError
 from usercontainerd.kernel.spawning import spawn
 from usercontainerd.oci.digest import Digest, is_digest
-from usercontainerd.store.outputs import Rebuilding
+from usercontainerd.store.outputs import ArchiveStream, ChangeStream, Rebuilding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+    from typing import TypeVar
 
     from usercontainerd.kernel.idmap import IdMap
+    from usercontainerd.store.outputs import Output
+
+    _Stream = TypeVar("_Stream", bound=Output)
 
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
@@ -213,6 +217,28 @@ class Worker:
             return Rebuilding(*self._start_output({"do": "rebuild"}, directory), decode_error)
         finally:
             os.close(directory)
+
+    def start_archive(self, directory: str) -> ArchiveStream:
+        """Begin to write a tree in overlayfs's form (a container's upper directory) as a layer's tar archive."""
+        return self._start_layers("archive", [directory], ArchiveStream)
+
+    def start_export(self, directories: Sequence[str]) -> ArchiveStream:
+        """Begin to write what these directories, the highest first, look like in an overlay mount."""
+        return self._start_layers("export", directories, ArchiveStream)
+
+    def start_changes(self, directory: str, lowers: Sequence[str]) -> ChangeStream:
+        """Begin to list what ``directory`` changes of the ``lowers``, the highest first."""
+        return self._start_layers("changes", [directory, *lowers], ChangeStream)
+
+    def _start_layers(self, do: str, directories: Sequence[str], kind: type[_Stream]) -> _Stream:
+        base = os.path.commonpath(directories) if len(directories) > 1 else os.path.dirname(directories[0])
+        # There may be hundreds: with short names they fit into one message.
+        names = [os.path.relpath(directory, base) for directory in directories]
+        fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return kind(*self._start_output({"do": do, "names": names}, fd), decode_error)
+        finally:
+            os.close(fd)
 
     def _start_output(self, order: dict[str, object], *fds: int) -> tuple[int, int]:
         """Give an order whose child writes to a stream; return the ends of the stream and of its reply."""

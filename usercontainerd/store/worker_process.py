@@ -10,6 +10,7 @@ namespace and then takes orders from ``worker.Worker`` on a socket at descriptor
     <-------------------------------------------------------------------- {"diff_id": …} or {"error": …}
     "rebuild" + layer, pipe, reply --->   fork ------------------------->  chroot, read recipe and files
     <--------------------------------------------------------------------- (the pipe) the tar archive
+    "archive", "export", "changes" NAME… + directory, pipe, reply         the same way
     "remove" NAME… + directory ------->   deletes; replies {"removed": …}
     end of file ---------------------->   ends its children, moves tmp/NAME to the trash, deletes it, leaves
 
@@ -31,7 +32,10 @@ from usercontainerd.base.errors import HostError, UsercontainerError
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, parse_id_map
 from usercontainerd.kernel.trees import remove_tree
 from usercontainerd.kernel.userns import enter_user_namespace
+from usercontainerd.store.archive import TreeArchiver
+from usercontainerd.store.changes import list_changes
 from usercontainerd.store.inflate import Codecs
+from usercontainerd.store.overlay import open_layers
 from usercontainerd.store.pipeline import Bounds, LayerStream
 from usercontainerd.store.rebuild import rebuild_layer
 from usercontainerd.store.recipe import NAME, Recorder
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 64 * 1024
 MAX_FDS = 4
+_RECORDS_AT_ONCE = 3000
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -261,4 +266,38 @@ def _write_output(stream: int, make: Callable[[Callable[[bytes], object]], Seque
     return json.dumps({"warnings": list(warnings)}).encode()
 
 
-_CHILDREN = {"unpack": unpack_stream, "rebuild": rebuild_stream}
+def archive_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _ids: MappedIds) -> bytes:
+    """Write the archive of one layer's tree (``archive``) or of several merged (``export``) to a stream."""
+    base, stream = fds
+
+    def make(write: Callable[[bytes], object]) -> list[str]:
+        root = open_layers(base, order["names"])
+        return TreeArchiver(write, whiteouts=order["do"] == "archive").write_tree(root)
+
+    return _write_output(stream, make)
+
+
+def changes_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _ids: MappedIds) -> bytes:
+    """Write how the first of the layers changes the others to a stream: letter, path, NUL."""
+    base, stream = fds
+    upper, *lowers = order["names"]
+
+    def make(write: Callable[[bytes], object]) -> None:
+        records: list[bytes] = []
+        for kind, path in list_changes(open_layers(base, [upper]), open_layers(base, lowers)):
+            records += (kind, path, b"\0")
+            if len(records) >= _RECORDS_AT_ONCE:
+                write(b"".join(records))
+                records.clear()
+        write(b"".join(records))
+
+    return _write_output(stream, make)
+
+
+_CHILDREN = {
+    "unpack": unpack_stream,
+    "rebuild": rebuild_stream,
+    "archive": archive_stream,
+    "export": archive_stream,
+    "changes": changes_stream,
+}
