@@ -30,10 +30,11 @@ VERBS = {
     "rm": ("lifecycle", "Remove containers"),
     "start": ("lifecycle", "Start containers"),
     "stop": ("lifecycle", "Stop containers"),
+    "system check": ("system", "Find out whether the store is whole, and mend it"),
     "verify": ("verify", "Report what is wrong with container definitions"),
     "version": ("version", "Show the version"),
 }
-# docker's two-word spellings.
+# docker's two-word spellings, and the verbs that have no other.
 GROUPS = {
     "container": {
         **{verb: verb for verb in ("create", "exec", "inspect", "logs", "restart", "rm", "start", "stop")},
@@ -42,6 +43,7 @@ GROUPS = {
         "ps": "ps",
     },
     "image": {"inspect": "inspect", "list": "images", "load": "load", "ls": "images", "pull": "pull"},
+    "system": {"check": "system check"},
 }
 BROKEN_PIPE_STATUS = 141  # 128 + SIGPIPE, as a shell sees a program that it killed
 INTERRUPTED_STATUS = 130
@@ -111,11 +113,14 @@ def show_help(words: list[str]) -> int:
     from usercontainerd.cli.options import render_help
 
     if words:
-        if words[0] not in VERBS:
-            raise explain_unknown_verb(words[0])
-        write_output(render_help(load_verb(words[0])[0]))
+        name = words[0]
+        if name in GROUPS and len(words) > 1:
+            name, _ = find_group_verb(name, words[1:])
+        if name not in VERBS:
+            raise explain_unknown_verb(name)
+        write_output(render_help(load_verb(name)[0]))
         return 0
-    lines = [f"  {name:<10} {summary}" for name, (_, summary) in sorted(VERBS.items())]
+    lines = [f"  {name:<13} {summary}" for name, (_, summary) in sorted(VERBS.items())]
     write_output(
         "Usage: usercontainer VERB [OPTIONS] [ARGUMENTS]\n\n"
         "Containers as services of your own systemd.\n\n"

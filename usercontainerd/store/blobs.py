@@ -51,7 +51,7 @@ class BlobStore:
         """Keep ``data``; return its digest. On disk for good when this returns."""
         digest = compute_digest(data, algorithm)
         path = self._store.blob(digest)
-        if not os.path.exists(path):
+        if not _holds(path, data):
             write_atomic(path, data)
         return digest
 
@@ -69,3 +69,12 @@ class BlobStore:
         for digest in self.all():
             if digest not in needed:
                 os.unlink(self._store.blob(digest))
+
+
+def _holds(path: str, data: bytes) -> bool:
+    """Tell whether the file is there and has not been damaged."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(data) + 1) == data
+    except OSError:
+        return False

@@ -13,7 +13,13 @@ from __future__ import annotations
 import json
 import os
 
-from usercontainerd.base.errors import InvalidFormat, InvalidReference, NoSuchImage, StoreError
+from usercontainerd.base.errors import (
+    DigestMismatch,
+    InvalidFormat,
+    InvalidReference,
+    NoSuchImage,
+    StoreError,
+)
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.oci.digest import Digest, is_digest, parse_digest
@@ -226,6 +232,8 @@ class ImageStore:
     def _load_images(self) -> tuple[list[ImageRecord], list[str]]:
         records, bad = [], []
         for file in _list_records(self.store.images):
+            if not set(file.removesuffix(".json")) <= _HEX:
+                continue  # not one of ours
             path = f"{self.store.images}/{file}"
             record = _read_record(path, parse_image_record)
             if record is not None and f"{record.id.hex}.json" == file:
@@ -337,7 +345,11 @@ class ImageStore:
 
     def is_whole(self, record: ImageRecord) -> bool:
         """Tell whether everything that the record leads to is there."""
-        return self.blobs.has(record.id) and all(self.layers.has(diff_id) for diff_id in record.layers)
+        try:
+            self.blobs.read(record.id)
+        except (StoreError, DigestMismatch):
+            return False
+        return all(self.layers.has(diff_id) for diff_id in record.layers)
 
     # Writing; the caller holds ``lock()``
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from usercontainerd.base.paths import Paths
     from usercontainerd.oci.digest import Digest
 
-_DIRECTORIES = ("blobs/sha256", "blobs/sha512", "layers", "images", "names", "locks", "tmp", "trash")
+DIRECTORIES = ("blobs/sha256", "blobs/sha512", "layers", "images", "names", "locks", "tmp", "trash")
 
 
 class Store:
@@ -80,7 +80,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the directories, for the user alone. Raises ``StoreError``."""
-        for name in _DIRECTORIES:
+        for name in DIRECTORIES:
             path = f"{self.root}/{name}"
             try:
                 make_private_directories(path)
