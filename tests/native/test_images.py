@@ -534,12 +534,10 @@ def test_search_goes_on_to_the_next_registry(context: Context, registry: FakeReg
     configuration = Path(context.paths.config, "..", "containers", "registries.conf").resolve()
     text = configuration.read_text()
     configuration.write_text(
-        text.replace(
-            f'= ["{registry.host}"]', f'= ["127.0.0.1:1", "{registry.host}/none", "{registry.host}"]'
-        )
+        text.replace(f'= ["{registry.host}"]', f'= ["127.0.0.1:1", "localhost:5000", "{registry.host}"]')
     )
     assert pull_image(context, "app").names[0].name == f"{registry.host}/app:latest"
-    with pytest.raises(RegistryError, match=r"no registry has it: .*refused.*none"):
+    with pytest.raises(RegistryError, match=r"no registry has it: .*refused.*localhost:5000"):
         pull_image(context, "missing")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from usercontainerd.base.errors import Cancelled, InvalidArgument
+from usercontainerd.base.errors import Cancelled, InvalidArgument, printable
 from usercontainerd.base.sizes import format_size
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import truncate, write_error, write_output
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
     from usercontainerd.engine.access import RegistryAccess
     from usercontainerd.engine.context import Context
+    from usercontainerd.engine.endpoints import Conversation
     from usercontainerd.store.images import ImageRecord
 
 PULL = Verb(
@@ -111,9 +112,23 @@ def pull_with_progress(
             access=access or AS_CONFIGURED,
             progress=progress,
             platform=None if platform is None else parse_platform(platform),
+            talk=hold_conversation(progress),
         )
     finally:
         progress.finish()
+
+
+def hold_conversation(progress: Progress) -> Conversation:
+    """Questions on the terminal, where there is one, and notices beside the progress."""
+    from usercontainerd.cli.terminal import ask_choice, has_terminal
+    from usercontainerd.engine.endpoints import Conversation
+
+    def notice(text: str) -> None:
+        if progress.shown:
+            progress.finish()
+            write_error(f"{printable(text)}\n")
+
+    return Conversation(choose=ask_choice if has_terminal() else None, notice=notice)
 
 
 def read_policy(text: str | None, default: str = "always") -> str:

@@ -32,13 +32,19 @@ AS_CONFIGURED = RegistryAccess()
 def open_client(
     context: Context, endpoint: Endpoint, name: Reference, access: RegistryAccess = AS_CONFIGURED
 ) -> RegistryClient:
-    """Return a client for ``endpoint``; close it after use. Credentials are looked up by ``name``, the user's word."""
+    """Return a client for ``endpoint``; close it after use.
+
+    Credentials are looked up for where the endpoint really is; those of the command line are meant for the registry of
+    ``name``, the user's word, and go nowhere else.
+    """
     from usercontainerd.registry.certificates import find_certificates
     from usercontainerd.registry.client import RegistryClient
     from usercontainerd.registry.transport import Transport
 
     if access.tls_verify is not None:
         endpoint = replace(endpoint, insecure=not access.tls_verify)
+    if endpoint.reference.registry != name.registry:
+        access = replace(access, credentials=None)
     environment = dict(context.environment)
     home_config = os.path.dirname(context.paths.config)
     host = endpoint.reference.registry
@@ -46,7 +52,7 @@ def open_client(
     return RegistryClient(
         endpoint,
         Transport(environment, replace(certificates, host=endpoint.host)),
-        find_credentials=lambda: look_up_credentials(context, name, access),
+        find_credentials=lambda: look_up_credentials(context, endpoint.reference, access),
     )
 
 

@@ -17,11 +17,20 @@ from usercontainerd.base.errors import (
     UsercontainerError,
 )
 from usercontainerd.definition.model import PullPolicy
-from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
+from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
+from usercontainerd.engine.endpoints import (
+    SILENT,
+    Conversation,
+    choose_meaning,
+    keep_meaning,
+    try_candidates,
+)
 from usercontainerd.kernel.idmap import read_id_map
 from usercontainerd.oci.platform import Platform, choose_platform
 from usercontainerd.oci.reference import Reference, parse_reference
-from usercontainerd.registry.configuration import RegistriesConfiguration, read_registries_configuration
+from usercontainerd.registry.configuration import RegistriesConfiguration
+from usercontainerd.registry.configuration_files import read_registries_configuration
+from usercontainerd.registry.recorded_aliases import find_recorded_aliases
 from usercontainerd.store.images import ImageRecord, ImageStore
 from usercontainerd.store.layout import Store
 from usercontainerd.store.worker import Worker
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from usercontainerd.engine.context import Context
+    from usercontainerd.engine.sources import ImageSource
 
     class Progress(Protocol):
         """Called with what happens.
@@ -53,8 +63,11 @@ def open_images(context: Context) -> ImageStore:
 
 def read_registries(context: Context) -> RegistriesConfiguration:
     """Read registries.conf as it applies to the user. Raises ``InvalidFormat``."""
-    home_config = os.path.dirname(context.paths.config)
-    return read_registries_configuration(home_config, dict(context.environment))
+    return read_registries_configuration(
+        os.path.dirname(context.paths.config),
+        dict(context.environment),
+        recorded=find_recorded_aliases(os.path.dirname(context.paths.cache)),
+    )
 
 
 def list_images(context: Context) -> list[ImageRecord]:
@@ -75,7 +88,7 @@ def find_image(context: Context, text: str) -> ImageRecord | None:
     if not reference.is_short:
         return images.find(text, ())
     # A name comes before an ID that looks like it.
-    for candidate in (reference.with_registry("localhost"), *read_registries(context).candidates(reference)):
+    for candidate in read_registries(context).local_candidates(reference):
         found = images.find(str(candidate), ())
         if found is not None:
             return found
@@ -104,6 +117,7 @@ def pull_image(
     access: RegistryAccess = AS_CONFIGURED,
     progress: Progress = ignore_progress,
     platform: Platform | None = None,
+    talk: Conversation = SILENT,
 ) -> ImageRecord:
     """Have the image ``text`` in the store, and return it.
 
@@ -123,26 +137,24 @@ def pull_image(
         )
     if local is not None and policy in (PullPolicy.MISSING, PullPolicy.NEVER):
         return local
-    reference = parse_reference(text).with_default_tag()
     configuration = read_registries(context)
-    candidates = configuration.candidates(reference)
-    if not candidates:
-        raise NoSuchImage(
-            f"{text!r} names no registry, and registries.conf has no unqualified-search-registries",
-            hint=f"use a full name, such as docker.io/library/{reference}",
-        )
+    meaning, chosen = choose_meaning(configuration, parse_reference(text).with_default_tag(), talk)
     # A name that is new brings layers in all likelihood: the worker starts up while requests is being imported.
     worker = start_worker(context) if local is None else None
+
+    def attempt(source: ImageSource, name: Reference) -> ImageRecord:
+        nonlocal worker
+        from usercontainerd.engine.pulling import Pull
+
+        with Pull(context, source, name, progress=progress, platform=platform, worker=worker) as pull:
+            worker = None  # it goes with the pull
+            return pull.run()
+
     try:
-        return _pull_first(
-            context,
-            configuration,
-            candidates,
-            access=access,
-            progress=progress,
-            platform=platform,
-            worker=worker,
-        )
+        record = try_candidates(context, configuration, meaning.candidates, attempt, access=access, talk=talk)
+        if chosen:
+            keep_meaning(context, meaning)
+        return record
     except (NoSuchImage, PullDenied, RegistryError):
         if local is not None and policy is PullPolicy.NEWER:
             return local
@@ -158,36 +170,6 @@ def _is_usable(context: Context, record: ImageRecord, platform: Platform | None)
         if choose_platform(platform, [Platform(system, architecture, variant)]) is None:
             return False
     return open_images(context).is_whole(record)
-
-
-def _pull_first(
-    context: Context,
-    configuration: RegistriesConfiguration,
-    candidates: Sequence[Reference],
-    *,
-    access: RegistryAccess,
-    progress: Progress,
-    platform: Platform | None,
-    worker: Worker | None,
-) -> ImageRecord:
-    from usercontainerd.engine.pulling import Pull
-
-    failures: list[UsercontainerError] = []
-    for candidate in candidates:
-        try:
-            source = open_client(context, configuration.locate(candidate), candidate, access)
-            with Pull(
-                context, source, candidate, progress=progress, platform=platform, worker=worker
-            ) as pull:
-                worker = None  # it goes with the pull
-                return pull.run()
-        except (NoSuchImage, PullDenied, RegistryError) as error:
-            failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
-    absent = all(isinstance(failure, NoSuchImage) for failure in failures)
-    text = "no registry has it: " + "; ".join(str(failure) for failure in failures)
-    raise NoSuchImage(text) if absent else RegistryError(text)
 
 
 def remove_image(
@@ -232,10 +214,7 @@ def _choose_names(context: Context, text: str, names: Sequence[str]) -> list[str
         return []
     candidates = [reference]
     if reference.is_short:
-        candidates = [
-            reference.with_registry("localhost"),
-            *read_registries(context).candidates(reference),
-        ]
+        candidates = list(read_registries(context).local_candidates(reference))
     meant = {str(candidate.with_default_tag()) for candidate in candidates}
     return [name for name in names if name in meant]
 

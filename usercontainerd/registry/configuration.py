@@ -1,32 +1,84 @@
-"""registries.conf(5) version 2 and its drop-ins.
+"""What registries.conf(5) means: where names lead, which mirrors are asked, what is blocked or without TLS.
 
-Where names lead, what is blocked, what is reached without TLS.
+A pull may be led elsewhere (``locate_all``); a push and every other request goes to the registry that the name names
+(``locate``), as with Podman. ``configuration_files`` reads the files.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from enum import StrEnum
 
-from usercontainerd.base.errors import InvalidFormat, PullDenied
+from usercontainerd.base.errors import InvalidFormat, InvalidReference, PullDenied
 from usercontainerd.oci.reference import DOCKER_HUB, Reference, parse_reference
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+AUTH_FILES = "containers-auth.json"  # among credential-helpers: the files of containers-auth.json(5)
 
-SYSTEM = "/etc/containers/registries.conf"
-VENDOR = "/usr/share/containers/registries.conf"
+
+class ShortNameMode(StrEnum):
+    """What is done about a short name that can mean several images."""
+
+    ENFORCING = "enforcing"  # ask, or refuse
+    PERMISSIVE = "permissive"  # ask, or try all
+    DISABLED = "disabled"  # try all
+
+
+class MirrorUse(StrEnum):
+    """Which pulls ask a mirror."""
+
+    ALL = "all"
+    DIGEST_ONLY = "digest-only"
+    TAG_ONLY = "tag-only"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One ``[[registry.mirror]]`` table."""
+
+    location: str
+    insecure: bool = False
+    use: MirrorUse = MirrorUse.ALL
+
+    def serves(self, reference: Reference) -> bool:
+        """Tell whether it is asked for ``reference``."""
+        by_digest = reference.digest is not None
+        return self.use is MirrorUse.ALL or by_digest == (self.use is MirrorUse.DIGEST_ONLY)
 
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """One ``[[registry]]`` table: what holds for names below ``prefix``."""
+    """One ``[[registry]]`` table: what holds for names below ``prefix``; ``location`` is "" for no rewriting."""
 
     prefix: str
-    location: str
+    location: str = ""
     insecure: bool = False
     blocked: bool = False
+    mirrors: tuple[Mirror, ...] = ()
+    origin: str = ""
+
+    def match(self, name: str) -> int | None:
+        """Return how many characters of ``name`` the prefix covers; None if it does not match."""
+        if self.prefix.startswith("*."):
+            host = name.partition("/")[0].partition(":")[0].partition("@")[0]
+            return len(host) if host.endswith(self.prefix[1:]) else None
+        # It ends at a boundary: a slash, a port or tag, a digest.
+        length = len(self.prefix)
+        matches = name.startswith(self.prefix) and (len(name) == length or name[length] in "/:@")
+        return length if matches else None
+
+    def rewrite(self, reference: Reference, location: str) -> Reference:
+        """Return ``reference`` below ``location``. Raises ``InvalidFormat`` if that is no name."""
+        covered = self.match(str(reference))
+        if not location or covered is None:
+            return reference
+        text = f"{location}{str(reference)[covered:]}"
+        try:
+            moved = parse_reference(text)
+        except InvalidReference as error:
+            raise InvalidFormat(f"location {location!r} makes no name: {error}", where=self.origin) from error
+        if moved.is_short:
+            raise InvalidFormat(f"location {location!r} names no registry", where=self.origin)
+        return moved
 
 
 @dataclass(frozen=True)
@@ -35,6 +87,7 @@ class Endpoint:
 
     reference: Reference
     insecure: bool = False
+    is_mirror: bool = False
 
     @property
     def host(self) -> str:
@@ -44,156 +97,112 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class Alias:
+    """What a short name means; "" takes the meaning away that a weaker file has given."""
+
+    name: str
+    target: str
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The full names that a reference can mean, and whose word that is: ``origin`` is a file or "".
+
+    ``short`` is the short name that was looked up, without tag; "" if the name was full.
+    """
+
+    candidates: tuple[Reference, ...]
+    short: str = ""
+    origin: str = ""
+    by_alias: bool = False
+
+
+@dataclass(frozen=True)
 class RegistriesConfiguration:
     """All files together."""
 
     search: tuple[str, ...] = (DOCKER_HUB,)
     registries: tuple[RegistryEntry, ...] = ()
-    aliases: tuple[tuple[str, str], ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    mode: ShortNameMode = ShortNameMode.PERMISSIVE
+    credential_helpers: tuple[str, ...] = (AUTH_FILES,)
+    search_origin: str = ""
+
+    def resolve(self, reference: Reference) -> Resolution:
+        """Return what ``reference`` can mean in a pull, in the order in which to try it."""
+        if not reference.is_short:
+            return Resolution((reference,))
+        short = reference.repository
+        alias = self._find_alias(short)
+        if alias is not None:
+            return Resolution((_apply_alias(alias, reference),), short, alias.origin, by_alias=True)
+        candidates = tuple(reference.with_registry(registry) for registry in self.search)
+        return Resolution(candidates, short, self.search_origin)
 
     def candidates(self, reference: Reference) -> tuple[Reference, ...]:
-        """Return the full names that a short name can mean, in the order in which to try them."""
+        """Return the full names that a short name can mean in a pull, in the order in which to try them."""
+        return self.resolve(reference).candidates
+
+    def local_candidates(self, reference: Reference) -> tuple[Reference, ...]:
+        """Return the full names under which an image may be here: the alias, localhost, then all of the search list."""
         if not reference.is_short:
             return (reference,)
-        for alias, target in self.aliases:
-            if alias == reference.repository:
-                full = parse_reference(target)
-                return (Reference(full.registry, full.repository, reference.tag, reference.digest),)
-        return tuple(reference.with_registry(registry) for registry in self.search)
+        alias = self._find_alias(reference.repository)
+        return (
+            *(() if alias is None else (_apply_alias(alias, reference),)),
+            *(reference.with_registry(registry) for registry in ("localhost", *self.search)),
+        )
+
+    def locate_all(self, reference: Reference) -> tuple[Endpoint, ...]:
+        """Return where to pull ``reference`` from, in order: its mirrors, then its own location.
+
+        Raises ``PullDenied`` if it is blocked, ``InvalidFormat`` for a location that makes no name.
+        """
+        entry = self.find_entry(str(reference))
+        if entry is None:
+            return (Endpoint(reference),)
+        mirrors = [
+            Endpoint(entry.rewrite(reference, mirror.location), mirror.insecure, is_mirror=True)
+            for mirror in entry.mirrors
+            if mirror.serves(reference)
+        ]
+        own = Endpoint(entry.rewrite(reference, entry.location), entry.insecure)
+        for blocked in (self._find_block(reference), self._find_block(own.reference)):
+            if blocked is not None:
+                raise _explain_block(blocked, reference)
+        return (*(mirror for mirror in mirrors if self._find_block(mirror.reference) is None), own)
 
     def locate(self, reference: Reference) -> Endpoint:
-        """Return where ``reference`` is fetched. Raises ``PullDenied`` if the configuration blocks it."""
-        entry = self._longest_match(reference)
-        if entry is None:
-            return Endpoint(reference)
-        if entry.blocked:
-            raise PullDenied(
-                f"the registry {entry.prefix} is blocked by registries.conf", where=str(reference)
-            )
-        if entry.location == entry.prefix:
-            return Endpoint(reference, entry.insecure)
-        rest = (
-            reference.name.removeprefix(entry.prefix)
-            if "*" not in entry.prefix
-            else f"/{reference.repository}"
-        )
-        moved = parse_reference(f"{entry.location}{rest}")
-        return Endpoint(
-            Reference(moved.registry, moved.repository, reference.tag, reference.digest), entry.insecure
-        )
+        """Return where everything but a pull of ``reference`` goes: its own registry, neither mirrors nor rewriting.
 
-    def _longest_match(self, reference: Reference) -> RegistryEntry | None:
-        matches = [entry for entry in self.registries if _matches(entry.prefix, reference)]
+        Raises ``PullDenied`` if it is blocked.
+        """
+        entry = self.find_entry(str(reference))
+        if entry is not None and entry.blocked:
+            raise _explain_block(entry, reference)
+        return Endpoint(reference, entry is not None and entry.insecure)
+
+    def find_entry(self, name: str) -> RegistryEntry | None:
+        """Return what holds for ``name``, a registry, namespace or reference: the entry with the longest prefix."""
+        matches = [entry for entry in self.registries if entry.match(name) is not None]
         return max(matches, key=lambda entry: len(entry.prefix), default=None)
 
+    def _find_block(self, reference: Reference) -> RegistryEntry | None:
+        entry = self.find_entry(str(reference))
+        return entry if entry is not None and entry.blocked else None
 
-def _matches(prefix: str, reference: Reference) -> bool:
-    if prefix.startswith("*."):
-        return reference.registry.partition(":")[0].endswith(prefix[1:])
-    full = str(reference)
-    # The prefix ends at a boundary: a slash, a tag, a digest.
-    return full == prefix or (full.startswith(prefix) and full[len(prefix)] in "/:@")
-
-
-def configuration_files(home_config: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the files to read, weakest first; ``home_config`` is the user's ``~/.config``."""
-    user = f"{home_config}/containers/registries.conf"
-    override = environment.get("CONTAINERS_REGISTRIES_CONF")
-    if override:
-        return [override, *_drop_ins(f"{SYSTEM}.d"), *_drop_ins(f"{user}.d")]
-    if os.path.exists(user):
-        # A user's own file stands alone: the system's directory is not read (containers-registries.conf(5)).
-        return [user, *_drop_ins(f"{user}.d")]
-    main = next((path for path in (SYSTEM, VENDOR) if os.path.exists(path)), None)
-    return [*([main] if main else []), *_drop_ins(f"{SYSTEM}.d"), *_drop_ins(f"{user}.d")]
+    def _find_alias(self, short: str) -> Alias | None:
+        alias = next((alias for alias in self.aliases if alias.name == short), None)
+        return alias if alias is not None and alias.target else None
 
 
-def _drop_ins(directory: str) -> list[str]:
-    try:
-        names = os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return []
-    return [f"{directory}/{name}" for name in sorted(names) if name.endswith(".conf")]
+def _apply_alias(alias: Alias, reference: Reference) -> Reference:
+    full = parse_reference(alias.target)
+    return Reference(full.registry, full.repository, reference.tag, reference.digest)
 
 
-def read_registries_configuration(
-    home_config: str, environment: Mapping[str, str]
-) -> RegistriesConfiguration:
-    """Read what is there; without any file, short names mean Docker Hub. Raises ``InvalidFormat``."""
-    files = configuration_files(home_config, environment)
-    if not files:
-        return RegistriesConfiguration()
-    import tomllib
-
-    documents = []
-    for path in files:
-        try:
-            with open(path, "rb") as file:
-                documents.append((path, tomllib.load(file)))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidFormat(f"not valid TOML: {error}", where=path) from None
-        except OSError as error:
-            raise InvalidFormat(f"cannot be read: {error.strerror}", where=path) from error
-    return merge_configurations(documents)
-
-
-def merge_configurations(documents: Iterable[tuple[str, Mapping[str, object]]]) -> RegistriesConfiguration:
-    """Put parsed files together, later ones over earlier ones. Raises ``InvalidFormat`` naming the file."""
-    search: tuple[str, ...] | None = None
-    entries: dict[str, RegistryEntry] = {}
-    aliases: dict[str, str] = {}
-    for path, document in documents:
-        if "registries" in document:
-            raise InvalidFormat("is in the old format (version 1)", where=path, hint="see registries.conf(5)")
-        if "unqualified-search-registries" in document:
-            search = _texts(document["unqualified-search-registries"], "unqualified-search-registries", path)
-        tables = document.get("registry", [])
-        if not isinstance(tables, list):
-            raise InvalidFormat("registry must be an array of tables: [[registry]]", where=path)
-        for table in tables:
-            entry = _parse_entry(table, path)
-            entries[entry.prefix] = entry
-        table = document.get("aliases", {})
-        if not isinstance(table, dict):
-            raise InvalidFormat("aliases must be a table", where=path)
-        for name, target in table.items():
-            if target:
-                aliases[name] = str(target)
-            else:
-                aliases.pop(name, None)
-    return RegistriesConfiguration(
-        search=(DOCKER_HUB,) if search is None else search,
-        registries=tuple(entries.values()),
-        aliases=tuple(aliases.items()),
+def _explain_block(entry: RegistryEntry, reference: Reference) -> PullDenied:
+    return PullDenied(
+        f"{entry.prefix} is blocked by registries.conf", where=str(reference), hint=entry.origin or None
     )
-
-
-def _texts(value: object, key: str, path: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidFormat(f"{key} must be an array of strings", where=path)
-    return tuple(item.rstrip("/") for item in value)
-
-
-def _parse_entry(table: object, path: str) -> RegistryEntry:
-    if not isinstance(table, dict):
-        raise InvalidFormat("registry must be an array of tables: [[registry]]", where=path)
-    texts = {}
-    for key in ("prefix", "location"):
-        value = table.get(key, "")
-        if not isinstance(value, str):
-            raise InvalidFormat(f"registry.{key} must be a string", where=path)
-        if "://" in value:
-            raise InvalidFormat(f"registry.{key} {value!r} must not name a scheme", where=path)
-        texts[key] = value.rstrip("/")
-    flags = {}
-    for key in ("insecure", "blocked"):
-        flags[key] = table.get(key, False)
-        if not isinstance(flags[key], bool):
-            raise InvalidFormat(f"registry.{key} must be true or false", where=path)
-    prefix = texts["prefix"] or texts["location"]
-    location = texts["location"] or prefix
-    if not prefix:
-        raise InvalidFormat("a [[registry]] has neither prefix nor location", where=path)
-    if not texts["location"] and prefix.startswith("*."):
-        location = prefix
-    return RegistryEntry(prefix, location, flags["insecure"], flags["blocked"])
