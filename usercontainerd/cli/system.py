@@ -39,6 +39,7 @@ CHECK = Verb(
         "-f": "there is no need: containers of a damaged image pull it again when they start",
     },
 )
+CLEAR_LINE = "\r\x1b[K"
 _COLOURS = {Severity.DAMAGE: "31", Severity.LEFTOVER: "33", Severity.NOTE: "36"}
 
 
@@ -52,7 +53,10 @@ def run_check(call: Call) -> int:
         quick=options.flag("quick"),
         repair=options.flag("repair"),
         max_age=read_age(options.value("max")),
+        **({"report": report_layer} if os.isatty(2) and not options.flag("quiet") else {}),
     )
+    if os.isatty(2):
+        write_error(CLEAR_LINE)
     whole = not any(finding.counts for finding in findings)
     if options.flag("quiet"):
         findings = [finding for finding in findings if finding.severity != Severity.NOTE]
@@ -66,6 +70,11 @@ def run_check(call: Call) -> int:
         if not options.flag("quiet"):
             write_error(summarise(findings, whole))
     return 0 if whole else 1
+
+
+def report_layer(layer: str, number: int, count: int) -> None:
+    """Show on a terminal which layer is being read."""
+    write_error(f"{CLEAR_LINE}layer {number + 1} of {count}: {layer}")
 
 
 def read_age(text: str | None) -> float:

@@ -10,23 +10,36 @@ from usercontainerd.base.errors import StoreError, UsercontainerError
 from usercontainerd.base.names import is_container_name
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.images import empty_trash, find_image, open_images
+from usercontainerd.engine.layer_checking import examine_layers
 from usercontainerd.store.checking import StoreCheck
 from usercontainerd.store.findings import Finding, Severity
 from usercontainerd.store.tidiness import check_directories, check_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from usercontainerd.engine.context import Context
 
 DEFAULT_MAX_AGE = 24 * 3600.0  # seconds, as podman's
 
 
+def ignore_report(_layer: str, _number: int, _all: int) -> None:
+    """The report of those who do not care."""
+
+
 def check_store(
-    context: Context, *, quick: bool = False, repair: bool = False, max_age: float = DEFAULT_MAX_AGE
+    context: Context,
+    *,
+    quick: bool = False,
+    repair: bool = False,
+    max_age: float = DEFAULT_MAX_AGE,
+    report: Callable[[str, int, int], None] = ignore_report,
 ) -> list[Finding]:
     """Return what is wrong with the user's store; with ``repair``, mend it.
 
     ``quick`` leaves out what reads every file. What nothing needs is reported once it is ``max_age`` seconds old.
+    ``report`` is told each layer before its files are looked at, its number (from 0) and how many there are.
     Raises ``StoreError`` where the store cannot be looked at, or with ``repair`` written to.
     """
     images = open_images(context)
@@ -37,6 +50,7 @@ def check_store(
     if repair:
         _mend(findings)
         store.prepare()
+    layers = examine_layers(context, images, quick=quick, report=report)
     now = time.time()
     with ExitStack() as stack:
         try:
@@ -45,14 +59,15 @@ def check_store(
             if repair:
                 raise
             # Nobody can write there, us included: nothing changes either.
-        found = StoreCheck(images, now=now, max_age=max_age, deep=not quick).run()
+        changed = layers.list_changed(images)
+        found = StoreCheck(images, now=now, max_age=max_age, changed=changed, deep=not quick).run()
         found += check_leftovers(store, now=now, max_age=max_age)
         if repair:
             _mend(found)
             images.layers.make_durable(dict.fromkeys(d for record in images.all() for d in record.layers))
     if repair:
         _empty_trash(context, found)
-    return [*findings, *found, *_check_containers(context)]
+    return [*findings, *found, *layers.notes, *_check_containers(context)]
 
 
 def _mend(findings: list[Finding]) -> None:

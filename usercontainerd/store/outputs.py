@@ -97,3 +97,14 @@ class ChangeStream(Output):
             *whole, data = (data + more).split(b"\0")
             for record in whole:
                 yield Change(chr(record[0]), record[1:])
+
+
+class PathStream(Output):
+    """Paths of a layer; iterate over it."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield them as they come. Raises what the child raised."""
+        data = b""
+        while more := self.read(1 << 16):
+            *whole, data = (data + more).split(b"\0")
+            yield from whole

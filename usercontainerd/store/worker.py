@@ -13,7 +13,7 @@ from usercontainerd.base import errors
 from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError
 from usercontainerd.kernel.spawning import spawn
 from usercontainerd.oci.digest import Digest, is_digest
-from usercontainerd.store.outputs import ArchiveStream, ChangeStream, Rebuilding
+from usercontainerd.store.outputs import ArchiveStream, ChangeStream, PathStream, Rebuilding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,6 +217,14 @@ class Worker:
             return Rebuilding(*self._start_output({"do": "rebuild"}, directory), decode_error)
         finally:
             os.close(directory)
+
+    def start_survey(self, directory: str, since: int) -> PathStream:
+        """Begin to list what in ``directory`` was touched after ``since`` (nanoseconds since the epoch)."""
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return PathStream(*self._start_output({"do": "survey", "since": since}, fd), decode_error)
+        finally:
+            os.close(fd)
 
     def start_archive(self, directory: str) -> ArchiveStream:
         """Begin to write a tree in overlayfs's form (a container's upper directory) as a layer's tar archive."""

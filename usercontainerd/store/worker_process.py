@@ -11,6 +11,7 @@ namespace and then takes orders from ``worker.Worker`` on a socket at descriptor
     "rebuild" + layer, pipe, reply --->   fork ------------------------->  chroot, read recipe and files
     <--------------------------------------------------------------------- (the pipe) the tar archive
     "archive", "export", "changes" NAME… + directory, pipe, reply         the same way
+    "survey" TIME + directory, pipe, reply                                the same way
     "remove" NAME… + directory ------->   deletes; replies {"removed": …}
     end of file ---------------------->   ends its children, moves tmp/NAME to the trash, deletes it, leaves
 
@@ -39,6 +40,7 @@ from usercontainerd.store.overlay import open_layers
 from usercontainerd.store.pipeline import Bounds, LayerStream
 from usercontainerd.store.rebuild import rebuild_layer
 from usercontainerd.store.recipe import NAME, Recorder
+from usercontainerd.store.survey import list_touched
 from usercontainerd.store.tar import TarReader
 from usercontainerd.store.unpack import MappedIds, Unpacker
 
@@ -266,6 +268,17 @@ def _write_output(stream: int, make: Callable[[Callable[[bytes], object]], Seque
     return json.dumps({"warnings": list(warnings)}).encode()
 
 
+def survey_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _ids: MappedIds) -> bytes:
+    """Write the paths of a directory that were touched after a time to a stream, each with a NUL."""
+    directory, stream = fds
+
+    def make(write: Callable[[bytes], object]) -> None:
+        for path in list_touched(directory, order["since"]):
+            write(path + b"\0")
+
+    return _write_output(stream, make)
+
+
 def archive_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _ids: MappedIds) -> bytes:
     """Write the archive of one layer's tree (``archive``) or of several merged (``export``) to a stream."""
     base, stream = fds
@@ -297,6 +310,7 @@ def changes_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _
 _CHILDREN = {
     "unpack": unpack_stream,
     "rebuild": rebuild_stream,
+    "survey": survey_stream,
     "archive": archive_stream,
     "export": archive_stream,
     "changes": changes_stream,
