@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fakeregistry import file
-from tests.support.images import ImageMaker, directory
+from tests.support.images import ImageMaker, Member, directory
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.checking import check_store
