@@ -63,7 +63,7 @@ class FakeRegistry:
     """``blobs`` and ``manifests`` may be changed at any time; ``rules`` answer instead of them, by path.
 
     ``seen`` holds (path, headers) of every request. With ``token``, everything below /v2/ wants that Bearer
-    token.
+    token. ``stopped`` is set at the end: rules that wait do it there.
     """
 
     def __init__(self, *, address: str = "127.0.0.1") -> None:
@@ -73,6 +73,7 @@ class FakeRegistry:
         self.seen: list[tuple[str, Mapping[str, str]]] = []
         self.token: str | None = None
         self.realm: str | None = None
+        self.stopped = threading.Event()
         self.address = address
         self._server = QuietServer((address, 0), Handler)
         self._server.daemon_threads = True
@@ -86,6 +87,7 @@ class FakeRegistry:
     def __exit__(
         self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self.stopped.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -168,6 +170,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def read_body(self) -> bytes:
+        """What came with the request."""
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         self.registry.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
@@ -184,20 +193,20 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/v2/":
             self.answer(200, b"{}")
         else:
-            self._answer_content(path)
+            self.answer_content(path)
 
-    def _answer_content(self, path: str) -> None:
+    def answer_content(self, path: str) -> None:
         repository, _, rest = path.removeprefix("/v2/").rpartition("/")
         repository, _, kind = repository.rpartition("/")
         if kind == "manifests" and (repository, rest) in self.registry.manifests:
             data, media_type = self.registry.manifests[repository, rest]
             self.answer(200, data, {"Content-Type": media_type, "Docker-Content-Digest": digest_of(data)})
         elif kind == "blobs" and rest in self.registry.blobs:
-            self._answer_blob(self.registry.blobs[rest])
+            self.answer_blob(self.registry.blobs[rest])
         else:
             self.answer(404, json.dumps({"errors": [{"code": "X", "message": "it is unknown"}]}).encode())
 
-    def _answer_blob(self, data: bytes) -> None:
+    def answer_blob(self, data: bytes) -> None:
         start = self.headers.get("Range", "").removeprefix("bytes=").removesuffix("-")
         if start:
             part = data[int(start) :]
