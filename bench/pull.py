@@ -79,7 +79,7 @@ def find_files() -> Iterator[tuple[str, int]]:
 def build_layers(count: int) -> list[bytes]:
     """The machine's files in ``count`` layers of about the same size."""
     buffers = [io.BytesIO() for _ in range(count)]
-    archives = [tarfile.open(fileobj=buffer, mode="w") for buffer in buffers]
+    archives = [tarfile.open(fileobj=buffer, mode="w") for buffer in buffers]  # noqa: SIM115
     total = 0
     for path, size in find_files():
         archives[min(total * count // SIZE, count - 1)].add(path, path[1:], recursive=False)
@@ -304,7 +304,9 @@ def main() -> None:
     push_images(wanted)
     directory = tempfile.mkdtemp(prefix="bench-pull-", dir=os.path.expanduser("~"))
     contenders: list[Ours | Podman] = [Ours(directory), Podman()]
-    print(f"Stores on {describe_file_system(directory)}, {options.runs} rounds, {os.cpu_count()} processors\n")
+    print(
+        f"Stores on {describe_file_system(directory)}, {options.runs} rounds, {os.cpu_count()} processors\n"
+    )
     print("| image | ours, s | Podman, s | ratio | at most | CPU, s | ratio | memory, MB | Podman's |")
     print("|---|---|---|---|---|---|---|---|---|")
     try:

@@ -12,12 +12,13 @@ import time
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 
-from usercontainerd.base.errors import Busy, StoreError, UsercontainerError
+from usercontainerd.base.errors import Busy, DigestMismatch, StoreError, UsercontainerError
 from usercontainerd.base.sizes import format_size
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.transfer import Message, Transfer
 from usercontainerd.oci.digest import explain_mismatch
 from usercontainerd.store.layers import LayerBlob, LayerRecord
+from usercontainerd.store.partial import measure_partial, open_partial, sweep_partials
 from usercontainerd.store.stage import Stage, sweep_stages
 
 TYPE_CHECKING = False
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from usercontainerd.oci.digest import Digest
     from usercontainerd.oci.manifest import Descriptor
     from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.layout import Store
     from usercontainerd.store.locks import ObjectLock
     from usercontainerd.store.worker import Unpacked, UnpackLimits, Worker
 
@@ -39,7 +41,8 @@ _POLL = 0.1  # seconds between two looks whether another process is done
 class LayerFetcher:
     """Fetches the layers of one image; holds their locks until ``close``.
 
-    ``get_worker`` starts the worker when it is first needed. ``where`` is the image, for messages.
+    ``get_worker`` starts the worker when it is first needed. With ``keep_blobs`` the compressed layers are kept too.
+    ``where`` is the image, for messages.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class LayerFetcher:
         progress: Progress,
         limits: UnpackLimits,
         at_once: int,
+        keep_blobs: bool = False,
         where: str,
     ) -> None:
         self._images = images
@@ -61,18 +65,23 @@ class LayerFetcher:
         # What gives one blob at a time gives the next while the worker still unpacks the last one.
         self._downloads = at_once if getattr(source, "parallel", False) else 1
         self._unpackings = max(self._downloads, 2)
+        self._keep_blobs = keep_blobs
         self._where = where
+        self._count = 0
         self._stack = ExitStack()
         self._stage: Stage | None = None
         self._locks: dict[Digest, ObjectLock] = {}
         self._running: list[Transfer] = []
         self._sent: set[Transfer] = set()
         self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._wanted: list[Descriptor] = []
         self.made: set[Digest] = set()
 
     def fetch(self, wanted: dict[Digest, Descriptor]) -> None:
         """Have all layers in the store, locked shared."""
+        self._wanted = list(wanted.values())
         sweep_stages(self._images.store)
+        sweep_partials(self._images.store, [blob.digest for blob in wanted.values()])
         waiting = sorted(wanted)
         while waiting:
             busy = [diff_id for diff_id in waiting if self._is_busy(diff_id)]
@@ -130,16 +139,14 @@ class LayerFetcher:
     # Fetching
 
     def _fetch_missing(self, wanted: dict[Digest, Descriptor]) -> None:
-        check_space(self._images.store.root, wanted.values(), where=self._where)
+        check_space(self._images.store, wanted.values(), where=self._where)
         left = list(wanted.items())
         while left or self._running:
             started = []
             while left and self._has_room():
                 diff_id, blob = left.pop(0)
                 self._progress(Phase.DOWNLOAD, blob.digest, 0, blob.size)
-                transfer = Transfer(self._source, blob, diff_id, self._messages)
-                self._running.append(transfer)
-                started.append(transfer)
+                started.append(self._start(blob, diff_id))
             # The connections are being made while the worker starts up.
             for transfer in started:
                 self._supply(transfer)
@@ -149,17 +156,30 @@ class LayerFetcher:
         downloading = len(self._running) - len(self._sent)
         return downloading < self._downloads and len(self._running) < self._unpackings
 
+    def _start(self, blob: Descriptor, diff_id: Digest) -> Transfer:
+        partial = open_partial(self._images.store, blob.digest)
+        transfer = Transfer(self._source, blob, diff_id, self._messages, partial=partial)
+        self._running.append(transfer)
+        return transfer
+
     def _supply(self, transfer: Transfer) -> None:
         worker = self._get_worker()
         if self._stage is None:
             self._stage = self._stack.enter_context(Stage(self._images.store))
             self._stage.hand_to(worker)
-        directory = self._stage.make_directory(transfer.diff_id.hex)
+        self._count += 1
+        directory = self._stage.make_directory(f"{self._count}-{transfer.diff_id.hex[:16]}")
         unpacking = worker.start_unpack(f"{directory}/diff", self._limits, transfer.diff_id.algorithm)
         transfer.supply(directory, unpacking)
 
     def _handle(self, message: Message) -> None:
         transfer, blob = message.transfer, message.transfer.blob
+        if isinstance(message.error, DigestMismatch) and transfer.resumed:
+            # What an earlier pull has left was damaged. It is gone now.
+            transfer.join(0)
+            self._running.remove(transfer)
+            self._supply(self._start(blob, transfer.diff_id))
+            return
         if message.error is not None:
             raise message.error
         if message.unpacked is not None:
@@ -175,6 +195,8 @@ class LayerFetcher:
     def _commit(self, transfer: Transfer, unpacked: Unpacked) -> None:
         diff_id, blob = transfer.diff_id, transfer.blob
         if unpacked.diff_id != diff_id:
+            if transfer.partial is not None:
+                transfer.partial.discard()
             raise explain_mismatch(diff_id, unpacked.diff_id, what="unpacked layer", where=self._where)
         self._images.layers.commit(
             transfer.directory,
@@ -188,6 +210,11 @@ class LayerFetcher:
         )
         self.made.add(diff_id)
         self._locks[diff_id].downgrade()
+        if transfer.partial is not None:
+            if self._keep_blobs or unpacked.needs_blob:
+                transfer.partial.keep(self._images.store.blob(blob.digest))
+            else:
+                transfer.partial.discard()
         self._progress(Phase.UNPACK, blob.digest, blob.size, blob.size)
 
     # The end
@@ -210,7 +237,12 @@ class LayerFetcher:
             transfer.join(_PATIENCE if wait else 0)
 
     def forget_made(self) -> None:
-        """Take back the layers of an image that can never be completed. After other failures a new try uses them."""
+        """Take back what came of an image that can never be completed. After other failures a new try uses it."""
+        for blob in self._wanted:
+            if measure_partial(self._images.store, blob.digest):
+                partial = open_partial(self._images.store, blob.digest)
+                if partial is not None:
+                    partial.discard()
         for diff_id in self.made:
             self._locks[diff_id].release()
         with self._images.lock():
@@ -224,14 +256,14 @@ class LayerFetcher:
         self._stack.close()
 
 
-def check_space(directory: str, blobs: Iterable[Descriptor], *, where: str) -> None:
+def check_space(store: Store, blobs: Iterable[Descriptor], *, where: str) -> None:
     """Raise ``StoreError`` if the disk cannot even take the compressed size of all ``blobs``."""
-    needed = sum(blob.size for blob in blobs)
-    status = os.statvfs(directory)
+    needed = sum(max(0, blob.size - measure_partial(store, blob.digest)) for blob in blobs)
+    status = os.statvfs(store.root)
     free = status.f_bavail * status.f_frsize
     if needed > free:
         raise StoreError(
             f"the layers of {where} take more than {format_size(needed)}, only {format_size(free)} are free",
-            where=directory,
+            where=store.root,
             hint="free some space on that file system, or remove unused images",
         )

@@ -16,6 +16,7 @@ import os
 from contextlib import ExitStack
 
 from usercontainerd.base.errors import Cancelled, DigestMismatch, InvalidFormat, SubIdsMissing
+from usercontainerd.engine.configuration import read_configuration
 from usercontainerd.engine.images import current_time, empty_trash, ignore_progress, start_worker
 from usercontainerd.engine.layer_fetching import LayerFetcher
 from usercontainerd.engine.phases import Phase
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from usercontainerd.oci.digest import Digest
     from usercontainerd.oci.image import ImageConfiguration
     from usercontainerd.oci.reference import Reference
-
-MAX_AT_ONCE = 3  # layers
 
 # After these the image can never be completed from what was fetched.
 _HOPELESS = (DigestMismatch, InvalidFormat, SubIdsMissing)
@@ -102,7 +101,7 @@ class Pull:
             self._worker.close(wait=wait)
         if self._fetcher is not None:
             self._fetcher.join(wait=wait)
-            if kind is not None and issubclass(kind, _HOPELESS) and self._fetcher.made:
+            if kind is not None and issubclass(kind, _HOPELESS):
                 self._fetcher.forget_made()
                 empty_trash(self._context)
             self._fetcher.close()
@@ -122,6 +121,7 @@ class Pull:
 
     def _fetch_image(self, image: ResolvedImage) -> ImageRecord:
         data, configuration = fetch_configuration(self._source, image, platform=self._platform)
+        settings = read_configuration(self._context)
         self._store.prepare()
         self._fetcher = LayerFetcher(
             self._images,
@@ -129,7 +129,8 @@ class Pull:
             get_worker=self._get_worker,
             progress=self._progress,
             limits=self._limits,
-            at_once=MAX_AT_ONCE,
+            at_once=settings.max_downloads,
+            keep_blobs=settings.keep_blobs,
             where=str(self._reference),
         )
         self._fetcher.fetch(dict(zip(configuration.diff_ids, image.manifest.layers, strict=True)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from hashlib import _Hash
     from typing import Protocol
 
     from usercontainerd.oci.manifest import Descriptor, FetchedManifest
@@ -33,3 +34,18 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """Give connections and files back."""
+
+    class ResumableSource(ImageSource, Protocol):
+        """A source that can give a blob from the middle on; it says so with an attribute ``resumable`` that is true."""
+
+        def copy_blob(
+            self,
+            blob: Descriptor,
+            write: Callable[[bytes], object],
+            progress: Callable[[int], None] | None = None,
+            /,
+            *,
+            start: int = 0,
+            state: _Hash | None = None,
+        ) -> None:
+            """The same from byte ``start`` on; ``state`` is the hash of what is before, and of the whole in the end."""

@@ -392,6 +392,10 @@ class ImageStore:
         blobs = {image.id for image in images} | {image.manifest for image in images}
         for image in images:
             blobs.update(digest for name in image.names for digest in name.digests)
+        for diff_id in {layer for image in images for layer in image.layers}:
+            layer = self.layers.read(diff_id)
+            # Those of them that were kept compressed.
+            blobs.update(blob.digest for blob in (layer.blobs if layer is not None else ()))
         self.blobs.collect(blobs)
         return gone
 

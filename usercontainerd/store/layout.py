@@ -1,12 +1,14 @@
 """Where the store keeps what, below ``~/.local/share/usercontainerd``::
 
-    blobs/sha256/HEX      manifests, indexes and configurations, byte for byte as the registry had them
+    blobs/sha256/HEX      manifests, indexes and configurations, byte for byte as the registry had them; compressed
+                          layers only where the configuration says so, or where a layer has no recipe
     layers/HEX/diff       a layer by its diffID, unpacked as a rootless overlay mount wants it
     layers/HEX/layer.json what it is and which blobs it came from
     layers/HEX/recipe     what its exact tar archive has beside the contents of files; empty or missing: no recipe
     images/HEX.json       an image by the digest of its configuration
     names/…               one file for each name, leading to an image
     locks/                one empty file for each thing that is locked
+    partial/…             compressed layers that have come in part, for the next pull to go on with
     tmp/pull-…/           what is being made; ``lock`` in it is held as long as somebody is at it
     trash/                renamed here first, deleted afterwards, inside the user namespace
 
@@ -26,7 +28,17 @@ if TYPE_CHECKING:
     from usercontainerd.base.paths import Paths
     from usercontainerd.oci.digest import Digest
 
-DIRECTORIES = ("blobs/sha256", "blobs/sha512", "layers", "images", "names", "locks", "tmp", "trash")
+DIRECTORIES = (
+    "blobs/sha256",
+    "blobs/sha512",
+    "layers",
+    "images",
+    "names",
+    "locks",
+    "partial",
+    "tmp",
+    "trash",
+)
 
 
 class Store:
@@ -60,6 +72,11 @@ class Store:
     def staging(self) -> str:
         """Directory of what is being made."""
         return f"{self.root}/tmp"
+
+    @property
+    def partial(self) -> str:
+        """Directory of compressed layers that have come in part."""
+        return f"{self.root}/partial"
 
     @property
     def trash(self) -> str:
