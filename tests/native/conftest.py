@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.support.containers import container
 from tests.support.images import images
+from tests.support.pulling import context, registry
 from tests.support.realregistry import secure_registry
 from tests.support.victim import victim
 
-__all__ = ["container", "images", "secure_registry", "victim"]
+__all__ = ["container", "context", "images", "registry", "secure_registry", "victim"]
