@@ -301,7 +301,10 @@ def test_images() -> None:
     identity = out("images", "-q", "--no-trunc", BUSYBOX)
     assert out("pull", "-q", BUSYBOX) == identity.removeprefix("sha256:")
     (image,) = json.loads(out("inspect", "--type", "image", identity[7:19]))
-    assert image["Id"] == identity and "localhost:5000/busybox:latest" in image["RepoTags"]
+    assert (
+        image["Id"] == identity.removeprefix("sha256:")
+        and "localhost:5000/busybox:latest" in image["RepoTags"]
+    )
     assert "unknown" in cli("pull", "-q", "localhost:5000/no-such", status=125).stderr
 
 

@@ -17,7 +17,8 @@ from tests.support.fakeregistry import OCI_INDEX, OCI_MANIFEST, build_tar, diges
 from usercontainerd.base.errors import DigestMismatch, InvalidFormat, NoSuchImage, UsercontainerError
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.images import empty_trash, list_images, open_images, remove_image
+from usercontainerd.engine.image_removal import remove_image
+from usercontainerd.engine.images import empty_trash, list_images, open_images
 from usercontainerd.engine.loading import LoadedImage, load_images, pull_archived
 from usercontainerd.store.layout import Store
 

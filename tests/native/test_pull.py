@@ -12,7 +12,7 @@ import pytest
 from tests.support.fakeregistry import OCI_INDEX, FakeRegistry, build_tar, digest_of, file
 from tests.support.pulling import SMALL, pull, snapshot, wait_for_children
 from usercontainerd.base.errors import (
-    InUse,
+    InvalidArgument,
     InvalidFormat,
     NoSuchImage,
     RegistryError,
@@ -20,7 +20,8 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.definition.model import PullPolicy
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import list_images, open_images, pull_image, remove_image
+from usercontainerd.engine.image_removal import remove_image
+from usercontainerd.engine.images import list_images, open_images, pull_image
 from usercontainerd.oci.platform import Platform
 from usercontainerd.store.worker import Worker
 
@@ -163,14 +164,11 @@ def test_removal(context: Context, registry: FakeRegistry) -> None:
     one = pull_image(context, "app:one")
     pull_image(context, "app:two")
     three = pull_image(context, "app:three")
-    with pytest.raises(InUse, match="several names"):
+    with pytest.raises(InvalidArgument, match="several names"):
         remove_image(context, one.short_id)
-    assert remove_image(context, "app:one") == ([f"{registry.host}/app:one"], None)
-    with pytest.raises(InUse, match="used by web"):
-        remove_image(context, "app:three", users=["web"])
-    _, gone = remove_image(context, "app:three")
-    assert gone is not None
-    assert gone.id == three.id
+    removed = remove_image(context, "app:one")
+    assert (removed.untagged, removed.deleted) == ([f"{registry.host}/app:one"], [])
+    assert remove_image(context, "app:three").deleted == [three.id]
     assert open_images(context).is_whole(open_images(context).get(one.id))
     with pytest.raises(NoSuchImage):
         remove_image(context, "app:three")

@@ -10,7 +10,8 @@ from usercontainerd.base.errors import (
     NoSuchImage,
 )
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import list_images, open_images, remove_image
+from usercontainerd.engine.image_removal import remove_image
+from usercontainerd.engine.images import list_images, open_images
 
 
 def test_two_processes_share_the_work(context: Context, registry: FakeRegistry) -> None:

@@ -17,7 +17,8 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.engine import images as use_cases
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import open_images, pull_image, remove_image
+from usercontainerd.engine.image_removal import remove_image
+from usercontainerd.engine.images import open_images, pull_image
 from usercontainerd.kernel.idmap import plan_single_map
 
 DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -80,6 +80,7 @@ class ImageMaker:
         base: bool = True,
         tag: str = "latest",
         layers: tuple[bytes, ...] = (),
+        history: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """Add an image of busybox, ``members`` in a layer above it and ``layers``; return its full name."""
         stack = [
@@ -91,6 +92,7 @@ class ImageMaker:
             "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
             "config": {"Cmd": ["sh"], "Env": [PATH], **(settings or {})},
             "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in stack]},
+            "history": list(history),
         }
         self.registry.add_image(name, tag, stack, configuration)
         return f"{self.host}/{name}:{tag}"

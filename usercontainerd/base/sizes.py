@@ -46,11 +46,11 @@ def render_size(size: int) -> str:
     return str(size)
 
 
-def format_size(size: int) -> str:
-    """Return ``size`` for people, three digits and decimal units as ``docker images`` does: ``4.26 MB``."""
+def format_size(size: float, *, digits: int = 3, gap: str = " ") -> str:
+    """Return ``size`` for people, in decimal units, as ``docker images`` does: ``4.26 MB``."""
     number = float(size)
     unit = 0
-    while unit < len(_UNITS) - 1 and number >= 999.5:  # 999.6 kB would be shown as 1e+03 kB
+    while unit < len(_UNITS) - 1 and number >= 1000 - 0.5 * 10 ** (3 - digits):  # 999.6 kB would be 1e+03 kB
         number /= 1000
         unit += 1
-    return f"{number:.3g} {_UNITS[unit]}"
+    return f"{number:.{digits}g}{gap}{_UNITS[unit]}"

@@ -10,6 +10,7 @@ _DAY = 24 * _HOUR
 _WEEK = 7 * _DAY
 _MONTH = 30.44 * _DAY  # systemd.time(7)
 _YEAR = 365.25 * _DAY
+_EPOCH = 719468  # days from the first of March of the year 0 to 1970
 
 _UNITS: dict[str, float] = {
     **dict.fromkeys(("usec", "us", "µs", "μs"), 1e-6),
@@ -96,3 +97,54 @@ def format_elapsed(seconds: float) -> str:
 def format_age(seconds: float) -> str:
     """Return how long ago something was, as ``docker ps`` says it: ``3 minutes ago``."""
     return f"{format_elapsed(max(0.0, seconds))} ago"
+
+
+def parse_rfc3339(text: str) -> float:
+    """Return a time such as an image's ``created`` in seconds since the epoch, 0 if it is none."""
+    try:
+        # What strptime or datetime would do, without importing them. UTC is what all builders write.
+        date, _, clock = text.partition("T")
+        year, month, day = map(int, date.split("-"))
+        hour, minute, second = map(int, clock[:8].split(":"))
+    except ValueError:
+        return 0.0
+    if not (clock.endswith("Z") or clock[8:].lstrip(".0123456789") in ("Z", "+00:00")):
+        return _parse_with_zone(text)
+    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
+        return 0.0
+    # Days before a date of the proleptic Gregorian calendar, counted from a first of March.
+    years = year - (month < 3)
+    days = (
+        365 * years + years // 4 - years // 100 + years // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    )
+    return float((days - _EPOCH) * _DAY + hour * _HOUR + minute * _MINUTE + second)
+
+
+def _parse_with_zone(text: str) -> float:
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def parse_moment(text: str, now: float) -> float:
+    """Return seconds since the epoch of what docker's ``until=`` takes: RFC 3339, such seconds, or ``24h`` for so
+    long before ``now``.
+
+    Raises InvalidArgument.
+    """
+    plain = text.strip()
+    if plain.replace(".", "", 1).isdecimal():
+        return float(plain)
+    moment = parse_rfc3339(plain) or _parse_with_zone(plain)
+    if moment:
+        return moment
+    try:
+        return now - parse_duration(plain)
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f'"{text[:100]}" is no time',
+            hint="write 24h for so long ago, 2026-01-31T12:00:00Z, or seconds since the epoch",
+        ) from error

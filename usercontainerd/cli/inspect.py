@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, UsercontainerError
+from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, NoSuchImage, UsercontainerError
 from usercontainerd.cli.json_text import dump_json
 from usercontainerd.cli.listing import escape_lines
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.engine.inspection import inspect_container, inspect_image
+from usercontainerd.engine.image_inspection import inspect_image
+from usercontainerd.engine.inspection import inspect_container
 from usercontainerd.engine.lookup import resolve_name
 
 TYPE_CHECKING = False
@@ -32,6 +33,15 @@ INSPECT = Verb(
 )
 
 
+IMAGE_INSPECT = Verb(
+    "image inspect",
+    "IMAGE [IMAGE...]",
+    "Show everything about images, as JSON",
+    (Option("-f, --format TEMPLATE", "a Go template such as '{{.Config.Env}}', or json"),),
+    fewest=1,
+)
+
+
 def run_inspect(call: Call) -> int:
     """Print an array of objects, or what the template makes of each."""
     kind = call.options.value("type") or "all"
@@ -47,16 +57,38 @@ def run_inspect(call: Call) -> int:
             except UsercontainerError as error:
                 write_error(f"Error: {error}\n")
                 status = FAILED
-    text = call.options.value("format")
+    show_objects(found, call.options.value("format"))
+    return status
+
+
+def run_image_inspect(call: Call) -> int:
+    """The same for images alone, with podman's status for one that is missing."""
+    context = call.context()
+    found = []
+    status = 0
+    for word in call.words:
+        try:
+            image = inspect_image(context, word)
+            if image is None:
+                raise NoSuchImage(f'no such image "{word}"')
+            found.append(image)
+        except UsercontainerError as error:
+            write_error(f"Error: {error}\n")
+            status = error.exit_status
+    show_objects(found, call.options.value("format"))
+    return status
+
+
+def show_objects(found: list[dict[str, Any]], text: str | None) -> None:
+    """Print an array of objects, or what the template makes of each."""
     if text is None or text == "json":
         write_output(dump_json(found, indent=4) + "\n")
-        return status
+        return
     from usercontainerd.cli.template import parse_template
 
     template = parse_template(text)
     for each in found:
         write_output(f"{escape_lines(template.render(each))}\n")
-    return status
 
 
 def find_object(call: Call, context: Context, manager: Manager, word: str, kind: str) -> dict[str, Any]:
@@ -74,4 +106,4 @@ def find_object(call: Call, context: Context, manager: Manager, word: str, kind:
     return image
 
 
-VERBS = {"inspect": (INSPECT, run_inspect)}
+VERBS = {"image inspect": (IMAGE_INSPECT, run_image_inspect), "inspect": (INSPECT, run_inspect)}

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from usercontainerd.cli.options import Verb
 
 PACKAGE = "usercontainerd.cli"
-# Each verb, the module of this package that has it, and one line for the overview.
+# Each verb, the module of this package that has it, and one line for the overview. Two words are a verb of a group.
 VERBS = {
     "create": ("create", "Make a container from an image, without starting it"),
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
     "exec": ("execute", "Run a command in a running container"),
+    "history": ("history", "Show how an image came to be"),
+    "image exists": ("image_names", "Tell by the exit status whether an image is here"),
+    "image inspect": ("inspect", "Show everything about images, as JSON"),
+    "image prune": ("image_removal", "Remove images that nothing needs"),
     "images": ("images", "List images"),
     "inspect": ("inspect", "Show everything about containers or images, as JSON"),
     "load": ("load", "Load images from an archive or a directory"),
@@ -28,9 +32,12 @@ VERBS = {
     "pull": ("pull", "Get an image from a registry"),
     "restart": ("lifecycle", "Stop and start containers"),
     "rm": ("lifecycle", "Remove containers"),
+    "rmi": ("image_removal", "Remove images"),
     "start": ("lifecycle", "Start containers"),
     "stop": ("lifecycle", "Stop containers"),
     "system check": ("system", "Find out whether the store is whole, and mend it"),
+    "tag": ("image_names", "Give an image more names"),
+    "untag": ("image_names", "Take names from an image"),
     "verify": ("verify", "Report what is wrong with container definitions"),
     "version": ("version", "Show the version"),
 }
@@ -42,7 +49,13 @@ GROUPS = {
         "ls": "ps",
         "ps": "ps",
     },
-    "image": {"inspect": "inspect", "list": "images", "load": "load", "ls": "images", "pull": "pull"},
+    "image": {
+        **{verb: verb for verb in ("history", "load", "pull", "tag", "untag")},
+        **{verb: f"image {verb}" for verb in ("exists", "inspect", "prune")},
+        "list": "images",
+        "ls": "images",
+        "rm": "rmi",
+    },
     "system": {"check": "system check"},
 }
 BROKEN_PIPE_STATUS = 141  # 128 + SIGPIPE, as a shell sees a program that it killed
@@ -70,6 +83,8 @@ def dispatch(arguments: list[str], environment: dict[str, str]) -> int:
     if word in ("--version", "-v"):
         word = "version"
     if word in GROUPS:
+        if rest and rest[0] in ("help", "--help", "-h"):
+            return show_help([word, *rest[1:]])
         word, rest = find_group_verb(word, rest)
     if word not in VERBS:
         raise explain_unknown_verb(word)
@@ -112,23 +127,39 @@ def show_help(words: list[str]) -> int:
     """``help``, ``help VERB``."""
     from usercontainerd.cli.options import render_help
 
+    if words and words[0] in GROUPS:
+        if len(words) == 1:
+            write_output(render_group(words[0]))
+            return 0
+        words = [find_group_verb(words[0], words[1:])[0]]
     if words:
-        name = words[0]
-        if name in GROUPS and len(words) > 1:
-            name, _ = find_group_verb(name, words[1:])
-        if name not in VERBS:
-            raise explain_unknown_verb(name)
-        write_output(render_help(load_verb(name)[0]))
+        if words[0] not in VERBS:
+            raise explain_unknown_verb(words[0])
+        write_output(render_help(load_verb(words[0])[0]))
         return 0
-    lines = [f"  {name:<13} {summary}" for name, (_, summary) in sorted(VERBS.items())]
+    lines = render_summaries({name: name for name in VERBS})
     write_output(
         "Usage: usercontainer VERB [OPTIONS] [ARGUMENTS]\n\n"
         "Containers as services of your own systemd.\n\n"
-        "Verbs:\n" + "\n".join(lines) + "\n\n"
+        "Verbs:\n" + lines + "\n"
         "`usercontainer VERB --help` and usercontainer(1) tell more. A container is the unit container@NAME.service:\n"
         "`systemctl --user` starts, stops and shows it too, and container-definition(5) says how to define one.\n"
     )
     return 0
+
+
+def render_group(group: str) -> str:
+    """The help of a group: its verbs."""
+    return (
+        f"Usage: usercontainer {group} VERB [OPTIONS] [ARGUMENTS]\n\nVerbs:\n{render_summaries(GROUPS[group])}\n"
+        f"`usercontainer {group} VERB --help` and usercontainer(1) tell more.\n"
+    )
+
+
+def render_summaries(verbs: dict[str, str]) -> str:
+    """A line for each verb, given by how it is spelled and which of ``VERBS`` it is."""
+    width = max(map(len, verbs))
+    return "".join(f"  {name:<{width}} {VERBS[verbs[name]][1]}\n" for name in sorted(verbs))
 
 
 def explain_unknown_verb(word: str) -> InvalidArgument:

@@ -39,6 +39,18 @@ class Template:
             for piece in self.pieces
         )
 
+    @property
+    def fields(self) -> set[str]:
+        """The fields of the object that it asks for; an empty name stands for the whole object."""
+        return {
+            word.split(".")[1]
+            for piece in self.pieces
+            if not isinstance(piece, str)
+            for command in piece
+            for word in command
+            if word[0] == "."
+        }
+
     def render_heading(self, headings: dict[str, str]) -> str:
         """The first line of a table: each field's name in capitals, or as ``headings`` has it."""
         return "".join(

@@ -1,4 +1,4 @@
-"""Use cases of images: pull, list, find, remove. Plain blocking functions, safe across processes.
+"""Use cases of images: pull, list, find. Plain blocking functions, safe across processes.
 
 What can be answered from the store alone is answered before anything heavy (``requests``) is imported.
 """
@@ -9,12 +9,10 @@ import os
 import time
 
 from usercontainerd.base.errors import (
-    InUse,
     InvalidReference,
     NoSuchImage,
     PullDenied,
     RegistryError,
-    UsercontainerError,
 )
 from usercontainerd.definition.model import PullPolicy
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
@@ -37,7 +35,6 @@ from usercontainerd.store.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Protocol
 
     from usercontainerd.engine.context import Context
@@ -170,53 +167,6 @@ def _is_usable(context: Context, record: ImageRecord, platform: Platform | None)
         if choose_platform(platform, [Platform(system, architecture, variant)]) is None:
             return False
     return open_images(context).is_whole(record)
-
-
-def remove_image(
-    context: Context, text: str, *, force: bool = False, users: Sequence[str] = ()
-) -> tuple[list[str], ImageRecord | None]:
-    """Remove a name, and the image with its last name; return the removed names and the image if it went.
-
-    ``users`` are the containers that need the image: with any of them the image stays, ``InUse`` is raised.
-    By ID, an image with several names goes only with ``force``. Raises ``NoSuchImage``.
-    """
-    record = get_image(context, text)
-    images = open_images(context)
-    images.store.prepare()
-    with images.lock():
-        record = images.find(record.id) or record
-        names = [name.name for name in record.names]
-        chosen = _choose_names(context, text, names)
-        if chosen and len(chosen) < len(names):
-            for name in chosen:
-                images.remove_name(name)
-            return chosen, None
-        if not chosen and len(names) > 1 and not force:
-            raise InUse(
-                f"the image {record.short_id} has several names: {', '.join(names)}",
-                hint="remove them by name, or use --force",
-            )
-        if users:
-            raise InUse(
-                f"the image {record.short_id} is used by {', '.join(users)}",
-                hint="remove the containers first",
-            )
-        images.remove(record)
-    empty_trash(context)
-    return names, record
-
-
-def _choose_names(context: Context, text: str, names: Sequence[str]) -> list[str]:
-    """Which of an image's names the user meant; none if an ID was given."""
-    try:
-        reference = parse_reference(text)
-    except UsercontainerError:
-        return []
-    candidates = [reference]
-    if reference.is_short:
-        candidates = list(read_registries(context).local_candidates(reference))
-    meant = {str(candidate.with_default_tag()) for candidate in candidates}
-    return [name for name in names if name in meant]
 
 
 def empty_trash(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Everything about a container or an image, with docker's and podman's names where they have some.
+"""Everything about a container, with docker's and podman's names where they have some.
 
 What runs is told by systemd; the rest is what the definition and its image mean now, which for a container that runs
 may be newer than what it was started from.
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from usercontainerd.definition.model import Definition, Mount
     from usercontainerd.engine.context import Context
-    from usercontainerd.store.images import ImageRecord
     from usercontainerd.systemd.manager import Manager
 
 NO_IMAGE = ImageConfiguration(Platform("linux", "", ""), ())
@@ -223,43 +222,3 @@ def describe_ports(definition: Definition) -> dict[str, list[dict[str, str]]]:
                 {"HostIp": port.address or "0.0.0.0", "HostPort": str(port.host + offset)}  # noqa: S104
             )
     return ports
-
-
-def inspect_image(context: Context, text: str) -> dict[str, Any] | None:
-    """Return the image that ``text`` means as an object, None if there is none."""
-    record = find_image(context, text)
-    return None if record is None else describe_image(record, open_images(context).configuration(record))
-
-
-def describe_image(record: ImageRecord, image: ImageConfiguration) -> dict[str, Any]:
-    """An image with docker's names. Pure."""
-    names = [name.reference for name in record.names]
-    digests = [(name.reference.name, digest) for name in record.names for digest in name.digests]
-    return {
-        "Id": str(record.id),
-        "Digest": str(record.manifest),
-        "RepoTags": [str(name) for name in names if name.tag],
-        "RepoDigests": list(dict.fromkeys(f"{name}@{digest}" for name, digest in digests)),
-        "Created": record.created,
-        "Author": image.author,
-        "Architecture": image.platform.architecture,
-        "Variant": image.platform.variant,
-        "Os": image.platform.os,
-        "Size": record.size,
-        "Config": {
-            "User": image.user,
-            "Env": [f"{name}={value}" for name, value in image.environment],
-            "Entrypoint": None if image.entrypoint is None else list(image.entrypoint),
-            "Cmd": None if image.command is None else list(image.command),
-            "WorkingDir": image.working_directory,
-            "ExposedPorts": {port: {} for port in image.exposed_ports},
-            "Volumes": {volume: {} for volume in image.volumes},
-            "Labels": dict(image.labels),
-            "StopSignal": image.stop_signal,
-        },
-        "RootFS": {"Type": "layers", "Layers": [str(layer) for layer in record.layers]},
-        "History": [
-            {"Created": step.created, "CreatedBy": step.created_by, "EmptyLayer": step.empty_layer}
-            for step in image.history
-        ],
-    }

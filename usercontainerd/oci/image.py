@@ -55,6 +55,7 @@ class ImageConfiguration:
     healthcheck: Healthcheck | None = None
     created: str = ""
     author: str = ""
+    docker_version: str = ""
     history: tuple[History, ...] = ()
 
 
@@ -92,6 +93,7 @@ def parse_image_configuration(data: bytes, *, where: str | None = None) -> Image
         healthcheck=_parse_healthcheck(config.get("Healthcheck")),
         created=document.get("created").text(""),
         author=document.get("author").text(""),
+        docker_version=document.get("docker_version").text(""),
         history=tuple(_parse_history(value) for value in document.get("history").elements()),
     )
 

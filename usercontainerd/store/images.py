@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _MAX_RECORD = 1024 * 1024
 _MAX_FILE_NAME = 200
+_MAX_FORMER_NAMES = 100
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -48,10 +49,11 @@ class ImageRecord:
     ``NameRecord``).
 
     ``id`` is the digest of the configuration, ``manifest`` of the manifest by which it was first pulled,
-    ``created`` as the image says, ``pulled`` seconds since the epoch.
+    ``created`` as the image says, ``pulled`` seconds since the epoch. ``former`` are names that it had, the one
+    lost last first.
     """
 
-    __slots__ = ("created", "id", "layers", "manifest", "names", "platform", "pulled", "size")
+    __slots__ = ("created", "former", "id", "layers", "manifest", "names", "platform", "pulled", "size")
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class ImageRecord:
         platform: str,
         pulled: int,
         names: Sequence[NameRecord] = (),
+        former: Sequence[str] = (),
     ) -> None:
         self.id = id
         self.manifest = manifest
@@ -73,11 +76,17 @@ class ImageRecord:
         self.platform = platform
         self.pulled = pulled
         self.names = tuple(names)
+        self.former = tuple(former)
 
     @property
     def short_id(self) -> str:
         """The twelve digits that people copy."""
         return self.id.hex[:12]
+
+    @property
+    def name_history(self) -> list[str]:
+        """All names that the image has or had."""
+        return list(dict.fromkeys((*(name.name for name in self.names), *self.former)))
 
     def render(self) -> bytes:
         """The file's content; names lie elsewhere."""
@@ -91,6 +100,7 @@ class ImageRecord:
                 "created": self.created,
                 "platform": self.platform,
                 "pulled": self.pulled,
+                **({"former": self.former} if self.former else {}),
             },
             indent=1,
         ).encode()
@@ -133,6 +143,7 @@ def parse_image_record(data: bytes, path: str) -> ImageRecord:
         created=document.get("created").text(""),
         platform=document.get("platform").text(""),
         pulled=document.get("pulled").integer(0),
+        former=document.get("former").texts(limit=_MAX_FORMER_NAMES),
     )
 
 
@@ -360,42 +371,75 @@ class ImageStore:
     def add_name(self, name: NameRecord) -> None:
         """Let a name lead to an image; what it led to before becomes nameless unless it has others."""
         current = self.read_name(name.name)
+        if current is not None and current.image != name.image:
+            self._note_former(current)
         if current is None or current.render() != name.render():
             write_atomic(f"{self.store.names}/{name_file(name.name)}", name.render())
 
     def remove_name(self, name: str) -> None:
-        """Forget a name."""
-        try:
-            os.unlink(f"{self.store.names}/{name_file(name)}")
-        except FileNotFoundError:
-            pass
+        """Forget a name; its image remembers that it had it."""
+        current = self.read_name(name)
+        if current is not None:
+            self._note_former(current)
+        self._unlink(f"{self.store.names}/{name_file(name)}")
+
+    def _note_former(self, name: NameRecord) -> None:
+        record = self.read(name.image)
+        if record is not None:
+            record.former = tuple(dict.fromkeys((name.name, *record.former)))[:_MAX_FORMER_NAMES]
+            self.add(record)
 
     def remove(self, record: ImageRecord) -> list[Digest]:
         """Forget an image and its names.
 
         Return the layers that went to the trash because nothing needs them.
         """
-        for name in record.names:
-            self.remove_name(name.name)
-        try:
-            os.unlink(f"{self.store.images}/{record.id.hex}.json")
-        except FileNotFoundError:
-            pass
+        self.forget(record)
         return self.collect()
 
+    def forget(self, record: ImageRecord) -> None:
+        """Forget an image and its names, but leave to ``collect`` what only it needed."""
+        for name in record.names:
+            self._unlink(f"{self.store.names}/{name_file(name.name)}")
+        self._unlink(f"{self.store.images}/{record.id.hex}.json")
+
+    @staticmethod
+    def _unlink(path: str) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+    def needed_layers(self) -> set[Digest]:
+        """The diffIDs of all layers that must stay. The caller holds ``lock()``."""
+        return {layer for image in self.all() for layer in image.layers}
+
+    def needed_blobs(self) -> set[Digest]:
+        """The digests of all blobs that must stay: whoever deletes blobs asks here. The caller holds ``lock()``.
+
+        Of each image its configuration and manifest, of each name the manifest and index that it was pulled by, of
+        each layer that is needed the compressed forms (most are not kept, then naming them does no harm). Whatever
+        new leads to blobs has to be added here, and nowhere else.
+        """
+        needed: set[Digest] = set()
+        for image in self.all():
+            needed.update((image.id, image.manifest))
+            needed.update(digest for name in image.names for digest in name.digests)
+        for diff_id in self.needed_layers():
+            layer = self.layers.read(diff_id)
+            if layer is not None:
+                needed.update(blob.digest for blob in layer.blobs)
+        return needed
+
     def collect(self) -> list[Digest]:
-        """Put away the layers and blobs that no image needs; nothing while a record cannot be read."""
+        """Put away the layers and blobs that nothing needs; nothing while a record cannot be read.
+
+        Return the layers.
+        """
         if self.unreadable():
             return []
-        images = self.all()
-        gone = self.layers.collect({layer for image in images for layer in image.layers})
-        blobs = {image.id for image in images} | {image.manifest for image in images}
-        for image in images:
-            blobs.update(digest for name in image.names for digest in name.digests)
-        for diff_id in {layer for image in images for layer in image.layers}:
-            layer = self.layers.read(diff_id)
-            # Those of them that were kept compressed.
-            blobs.update(blob.digest for blob in (layer.blobs if layer is not None else ()))
+        blobs = self.needed_blobs()
+        gone = self.layers.collect(self.needed_layers())
         self.blobs.collect(blobs)
         return gone
 

@@ -104,6 +104,12 @@ def test_sizes_for_people(size: int, text: str) -> None:
     assert format_size(size) == text
 
 
+def test_sizes_as_docker_shows_usage() -> None:
+    assert format_size(2_181_120, digits=4, gap="") == "2.181MB"
+    assert format_size(999_960, digits=4, gap="") == "1MB"
+    assert format_size(0, digits=4, gap="") == "0B"
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_numbers_that_python_does_not_print(sign: int) -> None:
     with pytest.raises(InvalidArgument):

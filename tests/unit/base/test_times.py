@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usercontainerd.base.errors import InvalidArgument
-from usercontainerd.base.times import format_age, format_duration, format_elapsed, parse_duration
+from usercontainerd.base.times import (
+    format_age,
+    format_duration,
+    format_elapsed,
+    parse_duration,
+    parse_moment,
+    parse_rfc3339,
+)
+
+NOW = 1_700_000_000.0
 
 
 @pytest.mark.parametrize(
@@ -121,3 +130,23 @@ def test_ages(seconds: float, text: str) -> None:
 
 def test_a_clock_that_went_back() -> None:
     assert format_age(-5) == "Less than a second ago"
+
+
+def test_times_of_images() -> None:
+    assert parse_rfc3339("2023-11-14T22:13:20Z") == NOW
+    assert parse_rfc3339("2023-11-14T22:13:20.123456789Z") == NOW
+    assert parse_rfc3339("2023-11-14T23:13:20+01:00") == NOW
+    assert parse_rfc3339("0001-01-01T00:00:00Z") < 0
+    for broken in ("", "yesterday", "2023-11-14", "2023-11-14T25:99", "T", "\x1b"):
+        assert parse_rfc3339(broken) == 0.0
+
+
+def test_moments() -> None:
+    assert parse_moment("2023-11-14T22:13:20Z", 0) == NOW
+    assert parse_moment("1700000000", 0) == NOW
+    assert parse_moment("1700000000.5", 0) == NOW + 0.5
+    assert parse_moment("1h30m", NOW) == NOW - 5400
+    assert parse_moment("2023-11-14", 0) > 0
+    for broken in ("", "x", "-1h", "1 fortnight"):
+        with pytest.raises(InvalidArgument, match="no time"):
+            parse_moment(broken, NOW)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from usercontainerd.cli.images import describe_name, is_meant, parse_created
+import pytest
+
+from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.cli.images import describe_name, sort_lines
 from usercontainerd.cli.output import render_table, truncate
 from usercontainerd.cli.ps import describe_container, format_status
 from usercontainerd.engine.containers import Container, State
 from usercontainerd.oci.digest import Digest
+from usercontainerd.oci.patterns import is_named
 from usercontainerd.runtime.summary import ExitRecord, Summary
 from usercontainerd.store.images import ImageRecord, NameRecord
 
@@ -75,17 +79,45 @@ def test_fields_of_an_image() -> None:
     assert (shown["CreatedSince"], shown["Size"], shown["Digest"]) == ("2 minutes ago", "2.02 MB", manifest)
     nameless = describe_name(record, None, NOW, full=True)
     assert (nameless["Repository"], nameless["Tag"], nameless["ID"]) == ("<none>", "<none>", str(image))
-    for text, meant in (
-        ("nginx", True), ("library/nginx", True), ("docker.io/library/nginx:1.27", True), ("nginx:1.26", False),
-        ("ginx", False), ("localhost:5000/nginx", False),
+
+
+def test_order_of_images() -> None:
+    def record(digits: str, created: str, size: int, *names: str) -> ImageRecord:
+        image = Digest("sha256:" + digits * 32)
+        return ImageRecord(
+            image, manifest=image, layers=[], size=size, created=created, platform="", pulled=0,
+            names=[NameRecord(name, image, []) for name in names],
+        )  # fmt: skip
+
+    old = record("aa", "2020-01-01T00:00:00Z", 5, "localhost/b:2", "localhost/b:1")
+    new = record("bb", "2021-01-01T00:00:00Z", 9, "localhost/a:3")
+    nameless = record("cc", "", 7)
+    lines = [(each, name) for each in (old, new, nameless) for name in each.names or (None,)]
+
+    def order(field: str) -> str:
+        return " ".join((name.name[-3:] if name else "-") for _, name in sort_lines(lines, field))
+
+    assert order("created") == "a:3 b:2 b:1 -"
+    assert order("id") == "b:2 b:1 a:3 -"
+    assert order("repository") == "- a:3 b:1 b:2"
+    assert order("size") == "b:2 b:1 - a:3"
+    assert order("tag") == "b:1 b:2 a:3 -"
+    with pytest.raises(InvalidArgument, match="possible are created, id"):
+        sort_lines(lines, "name")
+
+
+def test_patterns_of_names() -> None:
+    name = "docker.io/library/nginx:1.27"
+    for pattern, meant in (
+        ("nginx", True), ("library/nginx", True), (name, True), ("nginx:1.26", False), ("nginx:1.27", True),
+        ("ginx", False), ("localhost:5000/nginx", False), ("*ginx", True), ("ngin?:1*", True), ("docker.io/*", False),
+        ("docker.io/*/*", True), ("*", True), ("n[a-h]inx", True), ("[", False), ("", False),
     ):  # fmt: skip
-        assert is_meant(shown, text) is meant, text
-
-
-def test_times_of_images() -> None:
-    assert parse_created("2023-11-14T22:13:20Z") == NOW
-    assert parse_created("2023-11-14T22:13:20.123456789Z") == NOW
-    assert parse_created("2023-11-14T23:13:20+01:00") == NOW
-    assert parse_created("0001-01-01T00:00:00Z") < 0
-    for broken in ("", "yesterday", "2023-11-14", "2023-11-14T25:99", "T", "\x1b"):
-        assert parse_created(broken) == 0.0
+        assert is_named(name, pattern) is meant, pattern
+    by_digest = f"localhost:5000/app@sha256:{'ab' * 32}"
+    assert (
+        is_named(by_digest, "app")
+        and is_named(by_digest, "localhost:5000/app")
+        and is_named(by_digest, by_digest)
+    )
+    assert not is_named(by_digest, "localhost:5000") and is_named("localhost:5000/app:1", "app:1")
