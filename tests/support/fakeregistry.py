@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.fakeuploads import Uploads
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIGURATION = "application/vnd.oci.image.config.v1+json"
@@ -63,7 +65,8 @@ class FakeRegistry:
     """``blobs`` and ``manifests`` may be changed at any time; ``rules`` answer instead of them, by path.
 
     ``seen`` holds (path, headers) of every request. With ``token``, everything below /v2/ wants that Bearer
-    token. ``stopped`` is set at the end: rules that wait do it there.
+    token. ``stopped`` is set at the end: rules that wait do it there. ``methods`` are the methods of the requests in
+    ``seen``; ``uploads`` takes what is pushed.
     """
 
     def __init__(self, *, address: str = "127.0.0.1") -> None:
@@ -73,6 +76,8 @@ class FakeRegistry:
         self.seen: list[tuple[str, Mapping[str, str]]] = []
         self.token: str | None = None
         self.realm: str | None = None
+        self.methods: list[str] = []
+        self.uploads = Uploads(self.blobs, self.manifests)
         self.stopped = threading.Event()
         self.address = address
         self._server = QuietServer((address, 0), Handler)
@@ -168,18 +173,17 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def read_body(self) -> bytes:
         """What came with the request."""
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def do_POST(self) -> None:
-        self.do_GET()
-
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         self.registry.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+        self.registry.methods.append(self.command)
         if (rule := self.registry.rules.get(path)) is not None:
             rule(self)
             return
@@ -192,8 +196,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, json.dumps({"token": wanted}).encode())
         elif path == "/v2/":
             self.answer(200, b"{}")
-        else:
+        elif self.command in ("GET", "HEAD") and "/blobs/uploads/" not in path:
             self.answer_content(path)
+        else:
+            self.registry.uploads.answer(self)
 
     def answer_content(self, path: str) -> None:
         repository, _, rest = path.removeprefix("/v2/").rpartition("/")
@@ -213,3 +219,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(206, part, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
         else:
             self.answer(200, data)
+
+
+for _method in ("HEAD", "POST", "PUT", "PATCH", "DELETE"):
+    setattr(Handler, f"do_{_method}", Handler.do_GET)
