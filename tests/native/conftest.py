@@ -6,6 +6,7 @@ from tests.support.containers import container
 from tests.support.images import images
 from tests.support.pulling import context, registry
 from tests.support.realregistry import secure_registry
+from tests.support.signing import place, signing
 from tests.support.victim import victim
 
-__all__ = ["container", "context", "images", "registry", "secure_registry", "victim"]
+__all__ = ["container", "context", "images", "place", "registry", "secure_registry", "signing", "victim"]

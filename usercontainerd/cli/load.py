@@ -20,6 +20,7 @@ LOAD = Verb(
     (
         Option("-i, --input PATH", "a file or a directory; standard input without it"),
         Option("-q, --quiet", "show no progress"),
+        Option("--signature-policy FILE", "which images may come, instead of policy.json"),
     ),
     most=0,
     details="Docker's archives, OCI archives and layouts, and directories of skopeo's dir: are understood, files also\n"
@@ -41,7 +42,9 @@ def run_load(call: Call) -> int:
     catch_termination()
     progress = Progress(path or STANDARD_INPUT, shown=not call.options.flag("quiet"))
     try:
-        loaded = load_images(call.context(), path, progress=progress)
+        loaded = load_images(
+            call.context(), path, progress=progress, signature_policy=call.options.value("signature-policy")
+        )
     finally:
         progress.finish()
     for image in loaded:

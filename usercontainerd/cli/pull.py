@@ -30,6 +30,7 @@ PULL = Verb(
         Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
         Option("--policy POLICY", "always (default), missing, newer or never"),
         Option("-q, --quiet", "show no progress"),
+        Option("--signature-policy FILE", "which images may come, instead of policy.json"),
     ),
     fewest=1,
     details="Prints the image's ID. Short names are looked up as registries.conf(5) says. From files:\n"
@@ -61,6 +62,7 @@ def run_pull(call: Call) -> int:
             call.options.value("platform"),
             quiet=call.options.flag("quiet"),
             access=access,
+            signature_policy=call.options.value("signature-policy"),
         )
         write_output(f"{record.id.hex}\n")
     return 0
@@ -80,6 +82,7 @@ def pull_from_file(call: Call, context: Context, text: str) -> None:
             text,
             progress=progress,
             platform=None if platform is None else parse_platform(platform),
+            signature_policy=call.options.value("signature-policy"),
         )
     finally:
         progress.finish()
@@ -95,6 +98,7 @@ def pull_with_progress(
     *,
     quiet: bool,
     access: RegistryAccess | None = None,
+    signature_policy: str | None = None,
 ) -> ImageRecord:
     """Have the image in the store, showing progress on standard error."""
     from usercontainerd.definition.model import PullPolicy
@@ -113,6 +117,7 @@ def pull_with_progress(
             progress=progress,
             platform=None if platform is None else parse_platform(platform),
             talk=hold_conversation(progress),
+            signature_policy=signature_policy,
         )
     finally:
         progress.finish()

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.reference import Reference
+    from usercontainerd.registry.client import RegistryClient
     from usercontainerd.registry.configuration import Endpoint
     from usercontainerd.store.images import ImageRecord
 
     Choose = Callable[[str, Sequence[str]], int]
-    Attempt = Callable[[ImageSource, Reference], ImageRecord]
+    Attempt = Callable[[RegistryClient, Reference], ImageRecord]
 
 _TRY_NEXT = (NoSuchImage, PullDenied, RegistryError)
 _PASS_OVER = (*_TRY_NEXT, DigestMismatch, InvalidFormat)

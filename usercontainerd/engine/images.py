@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.sources import ImageSource
+    from usercontainerd.registry.client import RegistryClient
 
     class Progress(Protocol):
         """Called with what happens.
@@ -115,11 +115,13 @@ def pull_image(
     progress: Progress = ignore_progress,
     platform: Platform | None = None,
     talk: Conversation = SILENT,
+    signature_policy: str | None = None,
 ) -> ImageRecord:
     """Have the image ``text`` in the store, and return it.
 
     ``missing`` asks no registry if the image is here, ``never`` asks none at all; ``always`` and ``newer``
     ask (and fetch only what is not here), but ``newer`` falls back on what is here if no registry answers.
+    ``signature_policy`` is the file that says which images may come, None for the user's or the system's.
     Interrupting it at any moment leaves the store as it was, but for layers that were complete. Raises
     ``NoSuchImage``, ``PullDenied``, ``RegistryError``, ``DigestMismatch``, ``InvalidFormat``,
     ``StoreError``…
@@ -136,14 +138,26 @@ def pull_image(
         return local
     configuration = read_registries(context)
     meaning, chosen = choose_meaning(configuration, parse_reference(text).with_default_tag(), talk)
+    from usercontainerd.engine.admission import read_admission
+
+    admission = read_admission(context, signature_policy)
     # A name that is new brings layers in all likelihood: the worker starts up while requests is being imported.
     worker = start_worker(context) if local is None else None
 
-    def attempt(source: ImageSource, name: Reference) -> ImageRecord:
+    def attempt(source: RegistryClient, name: Reference) -> ImageRecord:
         nonlocal worker
         from usercontainerd.engine.pulling import Pull
 
-        with Pull(context, source, name, progress=progress, platform=platform, worker=worker) as pull:
+        approve = admission.for_registry(name, source)
+        with Pull(
+            context,
+            source,
+            name,
+            approve=approve,
+            progress=progress,
+            platform=platform,
+            worker=worker,
+        ) as pull:
             worker = None  # it goes with the pull
             return pull.run()
 

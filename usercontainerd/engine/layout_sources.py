@@ -16,6 +16,7 @@ from usercontainerd.oci.manifest import (
     parse_manifest,
 )
 from usercontainerd.oci.reference import parse_reference
+from usercontainerd.trust.signatures import MAX_SIGNATURE, MAX_SIGNATURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +109,15 @@ class DirSource:
     ) -> None:
         """Hand a blob to ``write``. Raises ``DigestMismatch``."""
         copy_checked(self._members.pieces(blob.digest.hex), blob, write, progress, self._members.where)
+
+    def read_signatures(self, instance: Digest | None) -> list[bytes]:
+        """Return the files ``signature-N`` of the manifest, or of one that its index leads to."""
+        prefix = "" if instance is None else f"{instance.hex}."
+        files: list[bytes] = []
+        # One more than allowed is enough to be too many.
+        while len(files) <= MAX_SIGNATURES and self._members.has(f"{prefix}signature-{len(files) + 1}"):
+            files.append(self._members.read(f"{prefix}signature-{len(files) + 1}", limit=MAX_SIGNATURE))
+        return files
 
 
 def _blob_name(digest: Digest) -> str:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, NoSuchImage
 from usercontainerd.base.typedjson import parse_json
+from usercontainerd.engine.admission import read_admission
 from usercontainerd.engine.archive_input import make_seekable, open_input
 from usercontainerd.engine.archive_members import DirectoryMembers, TarMembers
 from usercontainerd.engine.docker_archives import (
@@ -38,6 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from usercontainerd.engine.admission import Admission, Approve
     from usercontainerd.engine.archive_members import Members
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.images import Progress
@@ -71,14 +73,24 @@ class LoadedImage:
 
 
 def load_images(
-    context: Context, path: str | None, *, stdin: int = 0, progress: Progress = ignore_progress
+    context: Context,
+    path: str | None,
+    *,
+    stdin: int = 0,
+    progress: Progress = ignore_progress,
+    signature_policy: str | None = None,
 ) -> list[LoadedImage]:
     """Load every image of a file, a directory, or (None) of what comes from the descriptor ``stdin``.
 
-    Those before one that fails are here to stay. Raises ``InvalidFormat``, ``DigestMismatch``, ``StoreError``…
+    Those before one that fails are here to stay. ``signature_policy`` is as in a pull. Raises ``PullDenied``,
+    ``InvalidFormat``, ``DigestMismatch``, ``StoreError``…
     """
+    admission = read_admission(context, signature_policy)
     with open_members(context, path, stdin=stdin, progress=progress) as members:
-        return [_load(context, image, members.where, progress=progress) for image in list_archive(members)]
+        return [
+            _load(context, image, path, members.where, admission=admission, progress=progress)
+            for image in list_archive(members)
+        ]
 
 
 def split_transport(text: str) -> tuple[str, str] | None:
@@ -88,7 +100,12 @@ def split_transport(text: str) -> tuple[str, str] | None:
 
 
 def pull_archived(
-    context: Context, text: str, *, progress: Progress = ignore_progress, platform: Platform | None = None
+    context: Context,
+    text: str,
+    *,
+    progress: Progress = ignore_progress,
+    platform: Platform | None = None,
+    signature_policy: str | None = None,
 ) -> list[LoadedImage]:
     """Pull ``docker-archive:FILE[:NAME|:@NUMBER]``, ``oci-archive:FILE[:NAME]``, ``oci:DIR[:NAME]`` or ``dir:DIR``.
 
@@ -106,9 +123,18 @@ def pull_archived(
         raise InvalidArgument(
             f"{transport} is for {'directories' if is_directory else 'files'}, and this is none", where=path
         )
+    admission = read_admission(context, signature_policy)
     with open_members(context, path, progress=progress) as members:
         return [
-            _load(context, image, members.where, progress=progress, platform=platform)
+            _load(
+                context,
+                image,
+                path,
+                members.where,
+                admission=admission,
+                progress=progress,
+                platform=platform,
+            )
             for image in choose_archived(members, transport, wanted)
         ]
 
@@ -201,12 +227,30 @@ def _archived(members: Members, image: DockerImage) -> ArchivedImage:
 def _load(
     context: Context,
     image: ArchivedImage,
+    path: str | None,
     where: str,
     *,
+    admission: Admission,
     progress: Progress,
     platform: Platform | None = None,
 ) -> LoadedImage:
     # A nameless image is called by its file in messages.
     title = image.names[0] if image.names else Reference("", where)
-    with Pull(context, image.source, title, progress=progress, platform=platform, names=image.names) as pull:
+    with Pull(
+        context,
+        image.source,
+        title,
+        approve=_find_approval(admission, image, path),
+        progress=progress,
+        platform=platform,
+        names=image.names,
+    ) as pull:
         return LoadedImage(pull.run(), image.names)
+
+
+def _find_approval(admission: Admission, image: ArchivedImage, path: str | None) -> Approve:
+    if image.transport == "docker-archive":
+        return admission.for_docker_archive(image.names[0] if image.names else None)
+    if isinstance(image.source, DirSource):
+        return admission.for_path("dir", path, image.source.read_signatures)
+    return admission.for_path(image.transport, path)

@@ -47,17 +47,13 @@ def is_interruption(kind: type[BaseException]) -> bool:
     return issubclass(kind, Cancelled) or not issubclass(kind, Exception)
 
 
-def approve_all(_image: ResolvedImage, /) -> None:
-    """The approval of those who ask nothing of an image."""
-
-
 class Pull:
     """Use as a context manager: what it holds (the source, locks, the worker) goes with the block.
 
     ``reference`` is what is asked for, and the full name that the image gets unless ``names`` are given (possibly
     none at all). ``worker`` is one that is starting up already; without it one is started when layers are missing.
-    ``approve`` sees what the reference leads to before anything of it is
-    fetched or named, and raises to refuse it.
+    ``approve`` sees what the reference leads to before anything of it is fetched or named, and raises to refuse it:
+    usually by the signature policy (``admission``).
     """
 
     def __init__(
@@ -66,12 +62,12 @@ class Pull:
         source: ImageSource,
         reference: Reference,
         *,
+        approve: Callable[[ResolvedImage], object],
         progress: Progress = ignore_progress,
         platform: Platform | None = None,
         limits: UnpackLimits | None = None,
         worker: Worker | None = None,
         names: Sequence[Reference] | None = None,
-        approve: Callable[[ResolvedImage], object] = approve_all,
     ) -> None:
         self._context = context
         self._reference = reference

@@ -17,6 +17,7 @@ RANKS = {
     "network": 2,
     "runtime": 2,
     "systemd": 2,
+    "trust": 2,
     "engine": 3,
     "daemon": 4,
     "cli": 4,
