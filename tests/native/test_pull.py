@@ -63,7 +63,7 @@ def test_policies(context: Context, registry: FakeRegistry) -> None:
     # Only the new layer was fetched; the old image has lost its name.
     assert sum("/blobs/" in path for path in registry.paths()[asked:]) == 2
     assert [len(image.names) for image in list_images(context)] in ([1, 0], [0, 1])
-    registry.rules["/v2/app/manifests/latest"] = lambda handler: handler.answer(500)
+    registry.rules["/v2/app/manifests/latest"] = lambda handler: handler.answer(400)
     assert pull_image(context, "app", policy=PullPolicy.NEWER).id == second.id
     with pytest.raises(RegistryError):
         pull_image(context, "app", policy=PullPolicy.ALWAYS)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from pathlib import Path
 
-from tests.support.fakeregistry import FakeRegistry, build_tar, file
-from tests.support.pulling import start_pull, store_of
-from usercontainerd.base.errors import (
-    NoSuchImage,
-)
+import pytest
+
+from tests.support.fakeregistry import FakeRegistry, Handler, build_tar, file
+from tests.support.pulling import snapshot, start_pull, store_of, wait_for_children
+from usercontainerd.base.errors import NoSuchImage, RegistryError, StoreError
 from usercontainerd.engine.context import Context
 from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import list_images, open_images
+from usercontainerd.engine.images import list_images, open_images, pull_image
 
 
 def test_two_processes_share_the_work(context: Context, registry: FakeRegistry) -> None:
@@ -55,3 +58,77 @@ def test_pull_and_removal_at_once(context: Context, registry: FakeRegistry) -> N
         assert open_images(context).is_whole(record)
     kept = {name.name.rpartition(":")[2] for record in list_images(context) for name in record.names}
     assert kept >= {"2", "3", "4", "5"}
+
+
+def set_downloads(context: Context, number: int) -> None:
+    Path(context.paths.config).mkdir(parents=True)
+    Path(context.paths.config, "usercontainerd.toml").write_text(f"[registry]\nmax_downloads = {number}\n")
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_layers_at_once(context: Context, registry: FakeRegistry, number: int) -> None:
+    """As many as configured, and no more."""
+    set_downloads(context, number)
+    layers = [build_tar(file(f"f{n}", os.urandom(1000), uid=n)) for n in range(6)]
+    manifest = registry.add_image("app", "latest", layers)
+    together = threading.Barrier(number, timeout=20)
+    lock = threading.Lock()
+    now = 0
+    most = 0
+
+    def answer(handler: Handler) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        together.wait()
+        with lock:
+            now -= 1
+        handler.answer(200, registry.blobs[handler.path.rpartition("/")[2]])
+
+    for layer in manifest["layers"]:
+        registry.rules[f"/v2/app/blobs/{layer['digest']}"] = answer
+    record = pull_image(context, f"{registry.host}/app")
+    assert most == number
+    assert open_images(context).is_whole(record)
+
+
+def test_one_failing_layer_ends_the_others(context: Context, registry: FakeRegistry) -> None:
+    """At once, although they hang; what was complete stays."""
+    layers = [build_tar(file(f"f{n}", os.urandom(1000), uid=n)) for n in range(3)]
+    manifest = registry.add_image("app", "latest", layers)
+    first, second, third = (layer["digest"] for layer in manifest["layers"])
+    gate, hanging = threading.Event(), threading.Event()
+
+    def hang(handler: Handler) -> None:
+        hanging.set()
+        gate.wait(30)
+
+    def fail(handler: Handler) -> None:
+        hanging.wait(10)
+        handler.answer(404)
+
+    registry.rules[f"/v2/app/blobs/{second}"] = hang
+    registry.rules[f"/v2/app/blobs/{third}"] = fail
+    start = time.monotonic()
+    try:
+        with pytest.raises(RegistryError, match=third):
+            pull_image(context, f"{registry.host}/app")
+        assert time.monotonic() - start < 10
+    finally:
+        gate.set()
+    wait_for_children()
+    registry.rules.clear()
+    pull_image(context, f"{registry.host}/app")
+    assert sum(first in path for path in registry.paths()) <= 2
+
+
+def test_too_large_for_the_disk(context: Context, registry: FakeRegistry) -> None:
+    """What is promised is compared with what is free before anything is fetched."""
+    manifest = registry.add_image("app", "latest", [build_tar(file("x")), build_tar(file("y"))])
+    manifest["layers"][1]["size"] = 1 << 49
+    registry.add_manifest("app", "latest", manifest)
+    with pytest.raises(StoreError, match=r"take more than 563 TB, only .* are free"):
+        pull_image(context, f"{registry.host}/app")
+    assert not any(layer["digest"] in path for path in registry.paths() for layer in manifest["layers"])
+    assert snapshot(context) == []

@@ -13,7 +13,6 @@ Interrupted anywhere, the stage goes away with the worker, and what is in place 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 from usercontainerd.base.errors import Cancelled, DigestMismatch, InvalidFormat, SubIdsMissing
 from usercontainerd.engine.configuration import read_configuration
@@ -78,14 +77,11 @@ class Pull:
         self._limits = limits or UnpackLimits()
         self._store = Store(context.paths)
         self._images = ImageStore(self._store)
-        self._stack = ExitStack()
         self._worker = worker
         self._fetcher: LayerFetcher | None = None
         self._source = source
-        self._stack.callback(source.close)
 
     def __enter__(self) -> Self:
-        self._stack.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -93,6 +89,7 @@ class Pull:
         wait = kind is None or not is_interruption(kind)
         if self._fetcher is not None:
             self._fetcher.stop()
+        self._source.close()  # ends what waits for bytes
         if self._worker is not None:
             self._worker.close(wait=wait)
         if self._fetcher is not None:
@@ -101,7 +98,6 @@ class Pull:
                 self._fetcher.forget_made()
                 empty_trash(self._context)
             self._fetcher.close()
-        self._stack.close()
 
     def run(self) -> ImageRecord:
         """Do it all; return the image with its names."""

@@ -44,6 +44,7 @@ class RegistryClient:
     """
 
     parallel = True
+    resumable = True
 
     def __init__(
         self,

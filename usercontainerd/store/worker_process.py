@@ -65,13 +65,16 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     codecs = _load_everything()
     try:
-        enter_user_namespace(id_map, 0)
-    except UsercontainerError as error:
-        connection.send(_encode_error(error))
-        return 1
+        try:
+            enter_user_namespace(id_map, 0)
+        except UsercontainerError as error:
+            connection.send(_encode_error(error))
+            return 1
+        connection.send(b'{"ready": true}')
+    except BrokenPipeError:
+        return 0  # it was not needed after all
     os.umask(0)
     _raise_file_limit()
-    connection.send(b'{"ready": true}')
     WorkerProcess(connection, codecs, _plan_ids(id_map, user, uid, gid)).run()
     return 0
 
