@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from tests.support.containers import container
 from tests.support.images import images
+from tests.support.interchange import built, tools
 from tests.support.pulling import context, registry
 from tests.support.realregistry import secure_registry
 from tests.support.signing import place, signing
 from tests.support.victim import victim
 
-__all__ = ["container", "context", "images", "place", "registry", "secure_registry", "signing", "victim"]
+__all__ = [
+    "built",
+    "container",
+    "context",
+    "images",
+    "place",
+    "registry",
+    "secure_registry",
+    "signing",
+    "tools",
+    "victim",
+]

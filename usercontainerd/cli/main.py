@@ -33,6 +33,7 @@ VERBS = {
     "restart": ("lifecycle", "Stop and start containers"),
     "rm": ("lifecycle", "Remove containers"),
     "rmi": ("image_removal", "Remove images"),
+    "save": ("save", "Save images to an archive or a directory"),
     "start": ("lifecycle", "Start containers"),
     "stop": ("lifecycle", "Stop containers"),
     "system check": ("system", "Find out whether the store is whole, and mend it"),
@@ -50,7 +51,7 @@ GROUPS = {
         "ps": "ps",
     },
     "image": {
-        **{verb: verb for verb in ("history", "load", "pull", "tag", "untag")},
+        **{verb: verb for verb in ("history", "load", "pull", "save", "tag", "untag")},
         **{verb: f"image {verb}" for verb in ("exists", "inspect", "prune")},
         "list": "images",
         "ls": "images",

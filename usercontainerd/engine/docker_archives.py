@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from usercontainerd.engine.archive_members import Members
-    from usercontainerd.oci.digest import Digest
 
 MANIFEST = "manifest.json"
 MAX_IMAGES = 10_000
@@ -83,8 +82,11 @@ class DockerArchiveSource:
 
     def fetch_manifest(self, wanted: str) -> FetchedManifest:
         """Return a manifest of Docker's schema 2 with the uncompressed layers."""
-        sizes = {diff_id: self._measure(name) for diff_id, name in self._layers.items()}
-        data = build_manifest(self._configuration, [(diff_id, sizes[diff_id]) for diff_id in self._diff_ids])
+        layers = {
+            diff_id: Descriptor(DOCKER_LAYER, diff_id, self._measure(name))
+            for diff_id, name in self._layers.items()
+        }
+        data = build_docker_manifest(self._configuration, [layers[diff_id] for diff_id in self._diff_ids])
         digest = compute_digest(data)
         if is_digest(wanted) and wanted != digest:
             raise NoSuchImage(f"there is no manifest {wanted}", where=self._members.where)
@@ -136,8 +138,8 @@ class DockerArchiveSource:
             raise name_archive(error, self._members.where) from None
 
 
-def build_manifest(configuration: bytes, layers: Sequence[tuple[Digest, int]]) -> bytes:
-    """The manifest of uncompressed layers (diffID, bytes), in containers/image's spelling. Pure."""
+def build_docker_manifest(configuration: bytes, layers: Sequence[Descriptor]) -> bytes:
+    """A manifest of Docker's schema 2, in the spelling of containers/image. Pure."""
     document = {
         "schemaVersion": 2,
         "mediaType": DOCKER_MANIFEST,
@@ -146,7 +148,9 @@ def build_manifest(configuration: bytes, layers: Sequence[tuple[Digest, int]]) -
             "size": len(configuration),
             "digest": compute_digest(configuration),
         },
-        "layers": [{"mediaType": DOCKER_LAYER, "size": size, "digest": diff_id} for diff_id, size in layers],
+        "layers": [
+            {"mediaType": layer.media_type, "size": layer.size, "digest": layer.digest} for layer in layers
+        ],
     }
     return json.dumps(document, separators=(",", ":")).encode()
 

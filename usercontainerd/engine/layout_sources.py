@@ -55,7 +55,7 @@ class LayoutSource:
             return FetchedManifest(data, compute_digest(data), OCI_INDEX, where)
         else:
             digest, media_type = self._root.digest, self._root.media_type
-        data = self._members.read(_blob_name(digest), limit=MAX_MANIFEST)
+        data = self._members.read(name_blob(digest), limit=MAX_MANIFEST)
         check_digest(data, digest, what="manifest", where=where)
         return FetchedManifest(data, digest, media_type, where)
 
@@ -70,7 +70,7 @@ class LayoutSource:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Hand a blob to ``write``. Raises ``DigestMismatch``."""
-        pieces = self._members.pieces(_blob_name(blob.digest))
+        pieces = self._members.pieces(name_blob(blob.digest))
         copy_checked(pieces, blob, write, progress, self._members.where)
 
 
@@ -120,7 +120,8 @@ class DirSource:
         return files
 
 
-def _blob_name(digest: Digest) -> str:
+def name_blob(digest: Digest) -> str:
+    """Where a blob is in a layout."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
