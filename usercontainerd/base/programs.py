@@ -16,6 +16,12 @@ class Programs:
         self.directory = directory
 
     @property
+    def command(self) -> str:
+        """The command ``usercontainer``."""
+        top = os.path.dirname(self.directory)
+        return "/usr/bin/usercontainer" if self.directory == INSTALLED else f"{top}/bin/usercontainer"
+
+    @property
     def launch(self) -> str:
         """ExecStart= of a container's unit."""
         return f"{self.directory}/launch"

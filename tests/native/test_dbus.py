@@ -1,0 +1,181 @@
+"""The daemon on the user's real bus: started by the first call, true to what systemd and the disk say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bus import (
+    CONTAINER,
+    IMAGE,
+    JOB,
+    MANAGER,
+    NAME,
+    ROOT,
+    busctl,
+    call,
+    call_manager,
+    finish_job,
+    read,
+    wait_for,
+)
+from tests.support.containers import BUSYBOX, Container, run, wait_until
+
+Make = Callable[..., Container]
+SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "trap \'exit 0\' TERM; sleep 1000 & wait"]\nnetwork = "none"\n'
+
+
+def container_path(name: str) -> str:
+    return str(call_manager("GetContainer", "sa{sv}", name, "0")[0])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> Iterator[None]:
+    run("usercontainer", "pull", "-q", BUSYBOX)
+    yield
+    run("systemctl", "--user", "stop", "usercontainerd")
+
+
+def main_pid() -> int:
+    return int(run("systemctl", "--user", "show", "-P", "MainPID", "usercontainerd").stdout)
+
+
+def test_the_first_call_starts_it() -> None:
+    run("systemctl", "--user", "stop", "usercontainerd")
+    assert read(ROOT, MANAGER, "Version")
+    assert run("systemctl", "--user", "is-active", "usercontainerd").stdout == "active\n"
+
+
+def test_introspection_is_what_is_shipped() -> None:
+    text = json.loads(busctl("call", NAME, ROOT, "org.freedesktop.DBus.Introspectable", "Introspect").stdout)
+    assert "org.usercontainer1.Manager" in text["data"][0]
+    tree = busctl("tree", "--list", NAME).stdout
+    assert f"{ROOT}/image/" in tree
+
+
+def test_a_containers_life_on_the_bus(container: Make) -> None:
+    one = container(SLEEPER)
+    path = container_path(one.name)
+    assert read(path, CONTAINER, "State") == "created"
+    assert read(path, CONTAINER, "Image") == BUSYBOX
+    call(path, CONTAINER, "Start", "a{sv}", "0")
+    assert read(path, CONTAINER, "State") == "running"
+    assert read(path, CONTAINER, "MainPID") == one.pid
+    before = one.pid
+    call(path, CONTAINER, "Restart", "a{sv}", "0")
+    assert read(path, CONTAINER, "MainPID") == one.pid != before
+    call(path, CONTAINER, "Stop", "a{sv}", "1", "timeout", "d", "5")
+    assert read(path, CONTAINER, "State") == "exited"
+    assert read(path, CONTAINER, "ExitStatus") == 0
+    assert read(path, CONTAINER, "MainPID") == 0
+
+
+def test_what_others_do_shows_by_itself(container: Make) -> None:
+    one = container(SLEEPER)
+    path = container_path(one.name)
+    run("systemctl", "--user", "start", one.unit)
+    wait_for(path, CONTAINER, "State", "running")
+    os.kill(one.pid, signal.SIGKILL)
+    wait_for(path, CONTAINER, "ExitStatus", 137)
+    one.path.unlink()
+    run("usercontainer", "rm", one.name)
+    run("systemctl", "--user", "daemon-reload")
+    wait_until(lambda: busctl("get-property", NAME, path, CONTAINER, "State").returncode, "the object goes")
+
+
+def test_changes_are_signalled_within_moments(container: Make) -> None:
+    one = container(SLEEPER)
+    path = container_path(one.name)
+    monitor = subprocess.Popen(
+        ["busctl", "--user", "--json=short", "monitor", NAME], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        time.sleep(0.5)
+        one.start()
+        time.sleep(0.3)
+        one.stop()
+        time.sleep(0.5)
+    finally:
+        monitor.terminate()
+    out, _ = monitor.communicate()
+    states = []
+    for line in out.splitlines():
+        message = json.loads(line)
+        if message.get("member") == "PropertiesChanged" and message.get("path") == path:
+            states.append(message["payload"]["data"][1].get("State", {}).get("data"))
+    assert "running" in states
+    assert [state for state in states if state][-1] == "exited"
+
+
+def test_pull_is_a_job(container: Make) -> None:
+    run("usercontainer", "rmi", "-f", BUSYBOX, check=False)
+    (job,) = call_manager("Pull", "sa{sv}", BUSYBOX, "0")
+    found = finish_job(job)
+    assert found["State"] == "done", found
+    assert found["Progress"] == 1.0
+    assert found["BytesDone"] == found["BytesTotal"] > 0
+    (path,) = call_manager("GetImage", "sa{sv}", BUSYBOX, "0")
+    assert read(path, IMAGE, "Id") == found["Result"]["image"]
+    assert BUSYBOX in read(path, IMAGE, "Names")
+    call(path, IMAGE, "Tag", "sa{sv}", "localhost/other:1", "0")
+    assert "localhost/other:1" in read(path, IMAGE, "Names")
+    call(path, IMAGE, "Untag", "sa{sv}", "localhost/other:1", "0")
+    assert "localhost/other:1" not in read(path, IMAGE, "Names")
+
+
+def test_a_job_that_fails_says_why() -> None:
+    (job,) = call_manager("Pull", "sa{sv}", "localhost:5000/nothing-of-the-kind", "0")
+    found = finish_job(job)
+    assert found["State"] == "failed"
+    assert found["ErrorName"] == "org.usercontainer1.Error.NoSuchImage"
+    assert "nothing-of-the-kind" in found["Message"]
+    assert read(job, JOB, "Operation") == "pull"
+
+
+def test_definitions_come_over_the_bus(tmp_path: Path) -> None:
+    text = 'image = "x"\nmemroy = "1G"\n'
+    (found,) = call_manager("VerifyDefinition", "ssa{sv}", "app", text, "0")
+    assert found[0][1:4] == [2, "memroy", "error"]
+    refused = busctl("call", NAME, ROOT, MANAGER, "InstallDefinition", "ssa{sv}", "bus-made", text, "0")
+    assert "memroy" in refused.stderr
+    path, warnings = call_manager("InstallDefinition", "ssa{sv}", "bus-made", SLEEPER, "0")
+    assert warnings == []
+    assert read(path, CONTAINER, "State") == "created"
+    again = busctl("call", NAME, ROOT, MANAGER, "InstallDefinition", "ssa{sv}", "bus-made", SLEEPER, "0")
+    assert again.returncode != 0
+    call_manager("InstallDefinition", "ssa{sv}", "bus-made", SLEEPER, "1", "replace", "b", "true")
+    call_manager("RemoveDefinition", "sa{sv}", "bus-made", "0")
+    assert busctl("get-property", NAME, path, CONTAINER, "State").returncode != 0
+
+
+def test_killing_it_harms_nothing(container: Make) -> None:
+    one = container(SLEEPER)
+    path = container_path(one.name)
+    call(path, CONTAINER, "Start", "a{sv}", "0")
+    pid = one.pid
+    os.kill(main_pid(), signal.SIGKILL)
+    wait_until(lambda: main_pid() == 0, "the daemon is gone")
+    assert one.pid == pid
+    assert read(path, CONTAINER, "State") == "running"
+    assert read(path, CONTAINER, "MainPID") == pid
+
+
+def test_doctor_runs_in_a_process_of_its_own() -> None:
+    (found,) = call_manager("Doctor", "a{sv}", "0")
+    assert {each["name"] for each in found} >= {"kernel", "user namespaces", "subuid"}
+
+
+def test_it_leaves_when_nobody_needs_it() -> None:
+    run("systemctl", "--user", "stop", "usercontainerd")
+    daemon = subprocess.Popen(["/usr/libexec/usercontainerd/usercontainerd", "--idle", "1"])
+    try:
+        assert daemon.wait(30) == 0
+    finally:
+        daemon.kill()

@@ -1,0 +1,66 @@
+"""Calling the daemon as a shell would: busctl(1), with its JSON read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+NAME = "org.usercontainer1"
+ROOT = "/org/usercontainer1"
+MANAGER = f"{NAME}.Manager"
+CONTAINER = f"{NAME}.Container"
+IMAGE = f"{NAME}.Image"
+JOB = f"{NAME}.Job"
+
+
+def busctl(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run busctl on the user's bus."""
+    command = ["busctl", "--user", "--json=short", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+def call(path: str, interface: str, member: str, *words: str, timeout: float = 60) -> list[Any]:
+    """Call a method and return its results; an error fails the test."""
+    done = busctl("call", NAME, path, interface, member, *words, timeout=timeout)
+    if done.returncode != 0:
+        pytest.fail(f"{member}: {done.stderr}")
+    text = done.stdout.strip()
+    return list(json.loads(text)["data"]) if text else []
+
+
+def call_manager(member: str, *words: str, timeout: float = 60) -> list[Any]:
+    """The same of the root object."""
+    return call(ROOT, MANAGER, member, *words, timeout=timeout)
+
+
+def read(path: str, interface: str, name: str) -> Any:
+    """A property."""
+    done = busctl("get-property", NAME, path, interface, name)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["data"]
+
+
+def wait_for(path: str, interface: str, name: str, wanted: Any, timeout: float = 20) -> None:
+    """Wait until a property has a value."""
+    end = time.monotonic() + timeout
+    while (value := read(path, interface, name)) != wanted:
+        if time.monotonic() > end:
+            pytest.fail(f"{path} {name} is {value!r}, not {wanted!r}")
+        time.sleep(0.02)
+
+
+def finish_job(path: str, timeout: float = 60) -> dict[str, Any]:
+    """Wait for a job's end; return its properties."""
+    end = time.monotonic() + timeout
+    while read(path, JOB, "State") == "running":
+        if time.monotonic() > end:
+            pytest.fail(f"{path} does not end")
+        time.sleep(0.05)
+    names = ("State", "ErrorName", "Message", "Progress", "BytesDone", "BytesTotal")
+    found = {name: read(path, JOB, name) for name in names}
+    found["Result"] = {key: value["data"] for key, value in read(path, JOB, "Result").items()}
+    return found

@@ -1,0 +1,186 @@
+"""The board: which containers and images there are, as objects on the bus, kept true by what systemd and the disk tell.
+
+Nothing here is remembered across runs and nothing polls: the whole is read once at the start, and again in part
+whenever a unit of a container changes its state or a file of ours appears, changes or goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from usercontainerd.base.names import container_name, unit_name
+from usercontainerd.daemon.connection import RemoteError
+from usercontainerd.daemon.container import ContainerObject
+from usercontainerd.daemon.image import ImageObject
+from usercontainerd.engine.containers import UNITS, State, list_containers, read_container
+from usercontainerd.engine.images import list_images
+from usercontainerd.engine.lookup import is_known
+from usercontainerd.engine.summaries import summarise_definition
+from usercontainerd.systemd.manager import MANAGER, NAME, PATH, SERVICE, UnitStatus, unit_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from usercontainerd.daemon.service import Service
+    from usercontainerd.engine.containers import Container
+    from usercontainerd.runtime.summary import Summary
+
+SETTLE = 0.02  # seconds that changes are collected before they are looked at
+PROPERTIES = "org.freedesktop.DBus.Properties"
+_UNIT_PREFIX = f"{PATH}/unit/"
+
+logger = logging.getLogger(__name__)
+
+
+class Board:
+    """All containers and images; ``service`` is what they need of the daemon."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._paths = service.context.paths
+        self.containers: dict[str, ContainerObject] = {}
+        self.images: dict[str, ImageObject] = {}
+        self._dirty: set[str] = set()
+        self._all_dirty = False
+        self._images_dirty = False
+        self._wake = asyncio.Event()
+
+    # Reading
+
+    def _summarise(self, name: str) -> Summary:
+        return summarise_definition(self._service.context, name)
+
+    async def _ask_systemd(self, member: str, signature: str, *arguments: object) -> list[UnitStatus]:
+        answer = await self._service.connection.ask(NAME, PATH, MANAGER, member, signature, list(arguments))
+        return [UnitStatus(tuple(fields)) for fields in answer[0]]
+
+    async def refresh_all(self) -> None:
+        """Read all containers anew."""
+        units = {}
+        for unit in await self._ask_systemd("ListUnitsByPatterns", "asas", [], [UNITS]):
+            name = container_name(unit.name)
+            if name is not None:
+                units[name] = unit
+        found = list_containers(self._paths, units, self._summarise, everything=True)
+        for container in found:
+            await self._show(container)
+        for name in set(self.containers) - {container.name for container in found}:
+            self._forget(name)
+
+    async def refresh(self, names: set[str]) -> None:
+        """Read some containers anew."""
+        statuses = await self._ask_systemd("ListUnitsByNames", "as", [unit_name(name) for name in names])
+        units = {container_name(unit.name): unit for unit in statuses if unit.load != "not-found"}
+        for name in names:
+            unit = units.get(name)
+            idle = unit is None or unit.active == "inactive"
+            if idle and not is_known(self._paths, name):
+                self._forget(name)
+            else:
+                await self._show(read_container(self._paths, name, unit, self._summarise))
+
+    async def _show(self, container: Container) -> None:
+        text = ""
+        if container.state in (State.STARTING, State.FAILED, State.RESTARTING):
+            text = await self._read_status_text(container.name)
+        one = self.containers.get(container.name)
+        if one is None:
+            one = self.containers[container.name] = ContainerObject(self._service, container, text)
+            self._service.server.add(one.path, one)
+            self._service.report_counts()
+            return
+        before = one.container.state
+        names = one.update(container, text)
+        self._service.server.report_changes(one.path, one, names)
+        if before != container.state:
+            self._service.report_counts()
+            self._service.report_state(container, before)
+
+    async def _read_status_text(self, name: str) -> str:
+        try:
+            path = unit_path(unit_name(name))
+            answer = await self._service.connection.ask(
+                NAME, path, PROPERTIES, "Get", "ss", [SERVICE, "StatusText"]
+            )
+        except RemoteError:
+            return ""
+        return str(answer[0].value)
+
+    def _forget(self, name: str) -> None:
+        one = self.containers.pop(name, None)
+        if one is not None:
+            self._service.server.remove(one.path)
+            self._service.report_counts()
+
+    def refresh_images(self) -> None:
+        """Read all images anew."""
+        records = {record.id.hex: record for record in list_images(self._service.context)}
+        for key, record in records.items():
+            one = self.images.get(key)
+            if one is None:
+                one = self.images[key] = ImageObject(self._service, record)
+                self._service.server.add(one.path, one)
+            else:
+                self._service.server.report_changes(one.path, one, one.update(record))
+        for key in set(self.images) - set(records):
+            self._service.server.remove(self.images.pop(key).path)
+        self._service.report_counts()
+
+    # Being told
+
+    def unit_changed(self, path: str) -> None:
+        """A unit of systemd's has changed; ``path`` is its object."""
+        name = unescape_unit_path(path)
+        if name is not None:
+            self._dirty.add(name)
+            self._wake.set()
+
+    def definitions_changed(self) -> None:
+        """Something is different where definitions and containers lie."""
+        self._all_dirty = True
+        self._wake.set()
+
+    def images_changed(self) -> None:
+        """Something is different where images lie."""
+        self._images_dirty = True
+        self._wake.set()
+
+    async def keep_true(self) -> None:
+        """Look again at what has changed, for ever."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(SETTLE)
+            self._wake.clear()
+            dirty, self._dirty = self._dirty, set()
+            everything, self._all_dirty = self._all_dirty, False
+            images, self._images_dirty = self._images_dirty, False
+            try:
+                if images:
+                    self.refresh_images()
+                if everything:
+                    await self.refresh_all()
+                elif dirty:
+                    await self.refresh(dirty)
+            except (RemoteError, TimeoutError, OSError) as error:
+                logger.warning("cannot look at containers: %s", error)
+
+
+def unescape_unit_path(path: str) -> str | None:
+    """Return the container whose unit has this object path, None if it is another unit."""
+    if not path.startswith(_UNIT_PREFIX):
+        return None
+    text = path.removeprefix(_UNIT_PREFIX)
+    data = bytearray()
+    at = 0
+    while at < len(text):
+        if text[at] == "_":
+            try:
+                data.append(int(text[at + 1 : at + 3], 16))
+            except ValueError:
+                return None
+            at += 3
+        else:
+            data += text[at].encode()
+            at += 1
+    return container_name(os.fsdecode(bytes(data)))

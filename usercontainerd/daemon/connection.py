@@ -1,0 +1,198 @@
+"""The one place that knows dbus-next, and mends what it lacks for a service that strangers call.
+
+dbus-next gives up the whole connection for one message that it cannot read, loses descriptors beyond the sixteenth,
+and has no limit on what waits to be sent. Here a message is read whole from the socket before anybody looks into
+it: one that cannot be understood is dropped, its descriptors closed, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import io
+import logging
+import os
+import socket
+
+from dbus_next import Message, MessageType, Variant
+from dbus_next._private.unmarshaller import Unmarshaller
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import NameFlag, RequestNameReply
+
+from usercontainerd.base.errors import UsercontainerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+BUS = "org.freedesktop.DBus"
+BUS_PATH = "/org/freedesktop/DBus"
+MAX_MESSAGE = 128 * 1024 * 1024  # D-Bus specification: "Message Protocol"
+MAX_FDS = 253  # the kernel's SCM_MAX_FD
+MAX_UNSENT = 10_000  # messages; the bus itself would have cut us off long before
+HEADER = 16
+
+__all__ = ["Connection", "Message", "MessageType", "RemoteError", "Variant", "connect_bus"]
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteError(UsercontainerError):
+    """An error that another service on the bus answered with; ``dbus_name`` is its name."""
+
+    def __init__(self, dbus_name: str, what: str) -> None:
+        super().__init__(what)
+        self.dbus_name = dbus_name
+
+
+class Connection(MessageBus):  # type: ignore[misc]
+    """A connection to a bus that outlives bad messages."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(bus_address=address, negotiate_unix_fd=True)
+        self._frame = bytearray()
+        self._wanted = HEADER
+        self._received_fds: list[int] = []
+
+    def _message_reader(self) -> None:
+        try:
+            while self._receive():
+                pass
+        except OSError as error:
+            self._finalize(error)
+        except EOFError:
+            self._finalize(ConnectionResetError("the bus has gone"))
+
+    def _receive(self) -> bool:
+        """Read a part of a message and handle the message once it is whole; False if nothing more is there."""
+        fds = array.array("i")
+        try:
+            data, ancillary, _flags, _address = self._sock.recvmsg(
+                self._wanted - len(self._frame),
+                socket.CMSG_LEN(MAX_FDS * fds.itemsize),
+                socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT,
+            )
+        except (BlockingIOError, InterruptedError):
+            return False
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+        self._received_fds.extend(fds)
+        if not data:
+            raise EOFError
+        self._frame += data
+        if len(self._frame) < self._wanted:
+            return True
+        if self._wanted == HEADER:
+            self._wanted = measure_message(bytes(self._frame))
+            if self._wanted > HEADER:
+                return True
+        frame, self._frame, self._wanted = bytes(self._frame), bytearray(), HEADER
+        received, self._received_fds = self._received_fds, []
+        self._take(frame, received)
+        return True
+
+    def _take(self, frame: bytes, fds: list[int]) -> None:
+        try:
+            unmarshaller = Unmarshaller(io.BytesIO(frame))
+            message = unmarshaller.unmarshall()
+            if message is None:
+                raise ValueError("the message ends too early")
+            message.unix_fds = fds
+        except Exception as error:
+            for fd in fds:
+                os.close(fd)
+            logger.warning("dropped a message that cannot be read: %s", type(error).__name__)
+            return
+        if message.message_type is not MessageType.METHOD_CALL and fds and not self._expects(message):
+            for fd in fds:
+                os.close(fd)
+            message.unix_fds = []
+        self._on_message(message)
+
+    def _expects(self, message: Message) -> bool:
+        return message.reply_serial in self._method_return_handlers
+
+    def post(self, message: Message) -> None:
+        """Send without waiting. Descriptors of the message stay the caller's, who closes them when it is sent."""
+        if self._writer.messages.qsize() > MAX_UNSENT:
+            logger.error("the bus takes nothing any more")
+            self.disconnect()
+            return
+        future = self.send(message)
+        # Nobody waits for it: an error shows as the end of the connection.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def post_with(self, message: Message, fds: list[int]) -> None:
+        """Send, and close ``fds`` (those of the message) as soon as they are on their way."""
+
+        def close(done: asyncio.Future[None]) -> None:
+            for fd in fds:
+                os.close(fd)
+            if not done.cancelled():
+                done.exception()
+
+        self.send(message).add_done_callback(close)
+
+    async def ask(  # noqa: PLR0917
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        body: list[Any] | None = None,
+        *,
+        timeout: float = 25.0,
+    ) -> list[Any]:
+        """Call a method of another service; return the body of its answer.
+
+        Raises ``RemoteError``, ``TimeoutError`` or ``ConnectionError``.
+        """
+        message = Message(
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body or [],
+        )
+        async with asyncio.timeout(timeout):
+            reply = await self.call(message)
+        if reply is None:
+            raise ConnectionResetError("the bus has gone")
+        for fd in reply.unix_fds:
+            os.close(fd)
+        if reply.message_type is MessageType.ERROR:
+            raise RemoteError(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
+        answer: list[Any] = reply.body
+        return answer
+
+    async def add_match(self, rule: str) -> None:
+        """Have the bus deliver the signals of a match rule."""
+        await self.ask(BUS, BUS_PATH, BUS, "AddMatch", "s", [rule])
+
+    async def own_name(self, name: str) -> bool:
+        """Become the owner of a well-known name; False if another process has it."""
+        reply = await self.request_name(name, NameFlag.DO_NOT_QUEUE)
+        return reply in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER)
+
+
+def measure_message(header: bytes) -> int:
+    """Return the length of the message that begins with these 16 bytes. Raises ``OSError`` if it cannot be one."""
+    order = {ord("l"): "little", ord("B"): "big"}.get(header[0])
+    if order is None:
+        raise ConnectionResetError("the bus sends something that is no message")
+    body = int.from_bytes(header[4:8], order)  # type: ignore[arg-type]
+    fields = int.from_bytes(header[12:16], order)  # type: ignore[arg-type]
+    length = HEADER + fields + -fields % 8 + body
+    if length > MAX_MESSAGE:
+        raise ConnectionResetError("the bus sends a message that is too long")
+    return length
+
+
+async def connect_bus(address: str) -> Connection:
+    """Connect to the bus at ``address``. Raises ``OSError`` or dbus-next's ``AuthError``."""
+    connection = Connection(address)
+    await connection.connect()
+    return connection

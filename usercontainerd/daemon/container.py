@@ -1,0 +1,230 @@
+"""One container on the bus: org.usercontainer1.Container."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import termios
+
+from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.base.names import unit_name
+from usercontainerd.daemon.call import Reply
+from usercontainerd.daemon.server import Provider
+from usercontainerd.engine.autostart import is_autostarted
+from usercontainerd.engine.containers import State
+from usercontainerd.engine.lifecycle import (
+    remove_container,
+    restart_container,
+    start_container,
+    stop_containers,
+)
+from usercontainerd.engine.lookup import find_init
+from usercontainerd.systemd.bus import escape_object_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from usercontainerd.daemon.call import Call, Options
+    from usercontainerd.daemon.service import Service
+    from usercontainerd.engine.containers import Container
+    from usercontainerd.systemd.manager import Manager
+
+PATHS = "/org/usercontainer1/container"
+
+
+class ContainerObject(Provider):
+    """``status_text`` is what the unit says of itself while it starts, or after it failed to."""
+
+    interface = "org.usercontainer1.Container"
+
+    def __init__(self, service: Service, container: Container, status_text: str) -> None:
+        super().__init__()
+        self._service = service
+        self.container = container
+        self.status_text = status_text
+        self.autostart = is_autostarted(service.context.paths, container.name)
+        self.path = f"{PATHS}/{escape_object_path(container.name)}"
+        self.methods = {
+            "Start": self._start,
+            "Stop": self._stop,
+            "Restart": self._restart,
+            "Remove": self._remove,
+            "Logs": self._logs,
+            "Exec": self._exec,
+            "OpenPTY": self._open_terminal,
+            "Inspect": self._inspect,
+        }
+        self.properties = {
+            "Id": lambda: self.container.id,
+            "Name": lambda: self.container.name,
+            "Unit": lambda: unit_name(self.container.name),
+            "State": lambda: self.container.state,
+            "StatusText": lambda: self.status_text,
+            "LastError": self._read_last_error,
+            "Image": lambda: self.container.summary.image,
+            "ImageId": lambda: self.container.summary.image_id,
+            "Command": lambda: self.container.summary.command,
+            "ExitStatus": self._read_exit_status,
+            "MainPID": self._read_main_pid,
+            "StartedAt": self._read_started,
+            "FinishedAt": lambda: int(self.container.exit.finished) if self.container.exit else 0,
+            "CreatedAt": lambda: int(self.container.created),
+            "Ports": lambda: self.container.summary.ports,
+            "Networks": lambda: [self.container.summary.network] if self.container.summary.network else [],
+            "Mounts": lambda: list(self.container.summary.mounts),
+            "Labels": lambda: dict(self.container.summary.labels),
+            "Definition": lambda: self.container.summary.definition,
+            "Autostart": lambda: self.autostart,
+        }
+
+    # Properties
+
+    def _read_exit_status(self) -> int:
+        record = self.container.exit
+        return -1 if record is None or self.container.is_alive else record.status
+
+    def _read_main_pid(self) -> int:
+        if not self.container.is_alive:
+            return 0
+        init = find_init(self._service.context.paths, self.container.name)
+        if init is None:
+            return 0
+        os.close(init.fd)
+        return init.pid
+
+    def _read_started(self) -> int:
+        record = self.container.exit
+        return int(self.container.started or (record.started if record is not None else 0))
+
+    def _read_last_error(self) -> str:
+        if self.container.state == State.INVALID:
+            return self.container.summary.problem
+        return self.status_text if self.container.state == State.FAILED else ""
+
+    def update(self, container: Container, status_text: str) -> list[str]:
+        """Take what was read anew; return the properties that changed."""
+        before = {name: read() for name, read in self.properties.items()}
+        self.container, self.status_text = container, status_text
+        self.autostart = is_autostarted(self._service.context.paths, container.name)
+        return [name for name, read in self.properties.items() if read() != before[name]]
+
+    # Methods
+
+    async def _start(self, _call: Call, options: Options) -> None:
+        await self._run(options, lambda manager: start_container(manager, self.container.name))
+
+    async def _stop(self, _call: Call, options: Options) -> None:
+        timeout = options.take_number("timeout")
+        await self._run(
+            options, lambda manager: stop_containers(manager, [self.container.name], timeout=timeout)
+        )
+
+    async def _restart(self, _call: Call, options: Options) -> None:
+        timeout = options.take_number("timeout")
+        await self._run(
+            options, lambda manager: restart_container(manager, self.container.name, timeout=timeout)
+        )
+
+    async def _run(self, options: Options, action: Callable[[Manager], None]) -> None:
+        """Do something that takes long, in a thread; the caller need not wait for it."""
+        wait = options.take_flag("wait", True)
+        options.finish()
+        work = self._service.run_with_manager(action)
+        if wait:
+            try:
+                await work
+            finally:
+                # Whoever asks after the answer finds what has become of it.
+                await self._service.board.refresh({self.container.name})
+        else:
+            self._service.leave_running(work)
+
+    async def _remove(self, _call: Call, options: Options) -> None:
+        force = options.take_flag("force")
+        options.finish()
+        context = self._service.context
+        await self._service.run_with_manager(
+            lambda manager: remove_container(context, manager, self.container.name, force=force)
+        )
+        self._service.board.definitions_changed()
+
+    async def _inspect(self, _call: Call, options: Options) -> str:
+        options.finish()
+        context = self._service.context
+
+        def inspect(manager: Manager) -> str:
+            from usercontainerd.engine.inspection import inspect_container
+
+            return json.dumps(inspect_container(context, manager, self.container.name), default=str)
+
+        return await self._service.run_with_manager(inspect)
+
+    async def _logs(self, call: Call, options: Options) -> Reply:
+        words = ["logs"]
+        if options.take_flag("follow"):
+            words.append("--follow")
+        if options.take_flag("timestamps"):
+            words.append("--timestamps")
+        lines = options.take_number("lines")
+        if lines is not None:
+            words.append(f"--tail={int(lines)}")
+        for name in ("since", "until"):
+            text = options.take_text(name)
+            if text:
+                words.append(f"--{name}={text}")
+        options.finish()
+        fd = await self._service.streams.open_output(call.sender, [*words, "--", self.container.name])
+        return Reply([0], [fd])
+
+    async def _exec(  # noqa: PLR0917 - the bus gives them in a row
+        self, call: Call, command: list[str], stdin: int, stdout: int, stderr: int, options: Options
+    ) -> str:
+        words = plan_exec(self.container.name, command, options)
+        fds = (call.take_fd(stdin), call.take_fd(stdout), call.take_fd(stderr))
+        try:
+            job = await self._service.jobs.start_exec(call.sender, self.container.name, words, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return job.path
+
+    async def _open_terminal(self, call: Call, command: list[str], options: Options) -> Reply:
+        size = (int(options.take_number("rows") or 24), int(options.take_number("columns") or 80))
+        words = plan_exec(self.container.name, command, options, terminal=True)
+        outer, inner = open_terminal(*size)
+        try:
+            job = await self._service.jobs.start_exec(
+                call.sender, self.container.name, words, (inner, inner, inner)
+            )
+        except BaseException:
+            os.close(outer)
+            raise
+        finally:
+            os.close(inner)
+        return Reply([0, job.path], [outer])
+
+
+def plan_exec(name: str, command: list[str], options: Options, *, terminal: bool = False) -> list[str]:
+    """The words of ``usercontainer exec`` that run ``command``. Raises ``InvalidArgument``."""
+    if not command:
+        raise InvalidArgument("there is no command to run")
+    words = ["exec", "--interactive"]
+    if terminal:
+        words.append("--tty")
+    for option, key in (("user", "user"), ("working-directory", "workdir")):
+        text = options.take_text(option)
+        if text:
+            words.append(f"--{key}={text}")
+    words += [f"--env={each}" for each in options.take_texts("environment")]
+    options.finish()
+    return [*words, "--", name, *command]
+
+
+def open_terminal(rows: int, columns: int) -> tuple[int, int]:
+    """Open a pseudo-terminal of that size: (the end for the caller, the end for the command)."""
+    outer, inner = os.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
+    return outer, inner

@@ -1,0 +1,103 @@
+"""Definitions that come over the bus: checked as if they lay on disk, written whole, loaded."""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, NoSuchContainer
+from usercontainerd.base.names import check_container_name, is_template_name
+from usercontainerd.daemon.connection import Variant
+from usercontainerd.engine.lifecycle import is_idle
+from usercontainerd.engine.verification import verify_file
+from usercontainerd.kernel.atomicfile import write_atomic
+from usercontainerd.kernel.trees import make_private_directories, remove_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from usercontainerd.definition.diagnostic import Diagnostic
+    from usercontainerd.engine.context import Context
+    from usercontainerd.systemd.manager import Manager
+
+MAX_TEXT = 1024 * 1024
+
+
+def unwrap(value: Any) -> Any:
+    """A value of the bus as plain Python: variants become what they hold."""
+    if isinstance(value, Variant):
+        return unwrap(value.value)
+    if isinstance(value, dict):
+        return {key: unwrap(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [unwrap(each) for each in value]
+    return value
+
+
+def describe_diagnostics(diagnostics: list[Diagnostic]) -> list[list[Any]]:
+    """Diagnostics as ``a(sussss)``."""
+    return [
+        [each.path, each.line, each.key, each.severity.value, each.message, each.suggestion or ""]
+        for each in diagnostics
+    ]
+
+
+def verify_text(context: Context, name: str, text: str) -> list[Diagnostic]:
+    """Return what is wrong with ``text`` as the definition of ``name``. Raises ``InvalidArgument``."""
+    check_definition_name(name)
+    check_size(text)
+    # Read as a file of that name, since the file's name is the container's; in a directory that nobody searches.
+    directory = f"{context.paths.runtime}/verify-{os.urandom(8).hex()}"
+    path = f"{directory}/{name}.toml"
+    make_private_directories(directory)
+    try:
+        write_atomic(path, text.encode(), sync=False)
+        return verify_file(context, path)
+    finally:
+        remove_file(path)
+        os.rmdir(directory)
+
+
+def check_definition_name(name: str) -> None:
+    """Raise ``InvalidArgument`` unless ``name`` is a container's or a template's."""
+    if not is_template_name(name):
+        check_container_name(name)
+
+
+def check_size(text: str) -> None:
+    """Raise ``InvalidDefinition`` for a text that is too long."""
+    if len(text) > MAX_TEXT:
+        raise InvalidDefinition(f"the definition is longer than {MAX_TEXT} characters")
+
+
+def install_definition(
+    context: Context, manager: Manager, name: str, text: str, *, replace: bool
+) -> list[Diagnostic]:
+    """Write a definition of the user's, load it, and return the warnings.
+
+    Raises ``InvalidDefinition`` with all errors, ``AlreadyExists``.
+    """
+    diagnostics = verify_text(context, name, text)
+    errors = [each for each in diagnostics if each.is_error]
+    if errors:
+        raise InvalidDefinition("; ".join(f"line {each.line}: {each.key}: {each.message}" for each in errors))
+    directory = context.paths.definition_directories[0]
+    path = f"{directory}/{name}.toml"
+    make_private_directories(directory)
+    if os.path.lexists(path) and not replace:
+        raise AlreadyExists("there is such a definition already", where=path, hint="use the option replace")
+    write_atomic(path, text.encode(), mode=0o644)
+    manager.reload()
+    return diagnostics
+
+
+def remove_definition(context: Context, manager: Manager, name: str) -> None:
+    """Remove a definition of the user's. Raises ``NoSuchContainer``, ``InUse``."""
+    check_definition_name(name)
+    path = f"{context.paths.definition_directories[0]}/{name}.toml"
+    if not os.path.lexists(path):
+        raise NoSuchContainer("there is no such definition of the user's", where=path)
+    if not is_template_name(name) and not is_idle(manager, name):
+        raise InUse("the container runs", where=name)
+    remove_file(path)
+    manager.reload()

@@ -1,0 +1,275 @@
+"""What takes long: org.usercontainer1.Job. Each job is a child process that reports its progress on a pipe.
+
+A child's lines are JSON objects: ``{"progress": [phase, item, done, total]}``, and last ``{"result": {…}}`` or
+``{"error": [name, message]}`` (see ``engine/job_program.py``). One that ends without a last word has failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from usercontainerd.base.errors import InUse, UsercontainerError
+from usercontainerd.daemon.call import ERROR_PREFIX, MAX_ERROR_TEXT, LimitExceeded
+from usercontainerd.daemon.children import Child, read_lines
+from usercontainerd.daemon.connection import Variant
+from usercontainerd.daemon.server import Provider
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from usercontainerd.daemon.call import Call, Options
+    from usercontainerd.daemon.service import Service
+
+PATHS = "/org/usercontainer1/job"
+KEPT = 60.0  # seconds after its end
+INTERVAL = 0.25  # seconds between two changes that clients are told
+MAX_JOBS = 32
+MAX_JOBS_OF_ONE = 8
+MAX_ITEMS = 1000
+RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+
+
+class Job(Provider):
+    """One job. ``on_change`` is called with the job whenever properties have changed."""
+
+    interface = "org.usercontainer1.Job"
+
+    def __init__(self, service: Service, number: int, operation: str, target: str, owner: str) -> None:
+        super().__init__()
+        self._service = service
+        self.path = f"{PATHS}/{number}"
+        self.operation = operation
+        self.target = target
+        self.owner = owner
+        self.started = int(time.time())
+        self.state = RUNNING
+        self.phase = ""
+        self.error_name = ""
+        self.message = ""
+        self.result: dict[str, Variant] = {}
+        self._items: dict[str, tuple[str, int, int]] = {}
+        self._child: Child | None = None
+        self._cancelled = False
+        self._changed: set[str] = set()
+        self._last_report = 0.0
+        self._report_later = False
+        self.methods = {"Cancel": self._cancel}
+        self.properties = {
+            "Operation": lambda: self.operation,
+            "Target": lambda: self.target,
+            "StartedAt": lambda: self.started,
+            "State": lambda: self.state,
+            "Progress": self._read_progress,
+            "Phase": lambda: self.phase,
+            "BytesDone": lambda: sum(done for _, done, _ in self._items.values()),
+            "BytesTotal": lambda: sum(total for _, _, total in self._items.values()),
+            "Items": lambda: [[item, *values] for item, values in self._items.items()],
+            "ErrorName": lambda: self.error_name,
+            "Message": lambda: self.message,
+            "Result": lambda: self.result,
+        }
+
+    @property
+    def is_running(self) -> bool:
+        """True until its end."""
+        return self.state == RUNNING
+
+    def _read_progress(self) -> float:
+        if self.state == DONE:
+            return 1.0
+        total = sum(total for _, _, total in self._items.values())
+        return sum(done for _, done, _ in self._items.values()) / total if total else -1.0
+
+    async def _cancel(self, _call: Call, options: Options) -> None:
+        options.finish()
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Have it end; harmless if it has."""
+        if self.is_running and self._child is not None:
+            self._cancelled = True
+            self._child.end()
+
+    # The child's word
+
+    async def follow(self, child: Child, output: int | None, take_status: Callable[[Job, int], None]) -> None:
+        """Listen to the child until it has ended. ``take_status`` judges one that has said nothing last."""
+        self._child = child
+        if output is not None:
+            await read_lines(output, self._take_line)
+        status = await child.ended
+        if self.is_running:
+            take_status(self, status)
+        if self._cancelled and self.state == FAILED:
+            self.state, self.error_name = CANCELLED, f"{ERROR_PREFIX}Cancelled"
+        self._finish()
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            word = json.loads(line)
+            if "progress" in word:
+                self._take_progress(*word["progress"])
+            elif "result" in word:
+                self.succeed(word["result"])
+            elif "error" in word:
+                self.fail(*word["error"])
+        except (ValueError, TypeError, KeyError):
+            pass  # a child that is being killed may be cut off in the middle of a line
+
+    def _take_progress(self, phase: str, item: str, done: int, total: int) -> None:
+        self.phase = str(phase)
+        if item.startswith("sha") and (item in self._items or len(self._items) < MAX_ITEMS):
+            self._items[item] = (self.phase, max(0, int(done)), max(0, int(total)))
+        self._report("Phase", "Progress", "BytesDone", "BytesTotal", "Items")
+
+    def succeed(self, result: dict[str, Any]) -> None:
+        """Note what came of it."""
+        self.state = DONE
+        self.result = {name: make_variant(value) for name, value in result.items()}
+
+    def fail(self, name: str, message: str) -> None:
+        """Note why it failed."""
+        self.state = FAILED
+        self.error_name = f"{ERROR_PREFIX}{name}"
+        self.message = message[:MAX_ERROR_TEXT]
+
+    # Telling
+
+    def _report(self, *names: str) -> None:
+        self._changed.update(names)
+        wait = self._last_report + INTERVAL - time.monotonic()
+        if wait <= 0:
+            self._tell()
+        elif not self._report_later:
+            self._report_later = True
+            self._service.loop.call_later(wait, self._tell)
+
+    def _tell(self) -> None:
+        self._report_later = False
+        names, self._changed = sorted(self._changed), set()
+        self._last_report = time.monotonic()
+        if names and self._service.server.has(self.path):
+            self._service.server.report_changes(self.path, self, names)
+
+    def _finish(self) -> None:
+        self._changed.update(("State", "Progress", "Phase", "ErrorName", "Message", "Result", "Items"))
+        self._tell()
+        self._service.server.emit(self.path, self, "Completed", self.state, self.error_name, self.message)
+
+
+class Jobs:
+    """All jobs that run or have just ended."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._jobs: dict[str, Job] = {}
+        self._next = 1
+
+    @property
+    def running(self) -> int:
+        """How many have not ended."""
+        return sum(job.is_running for job in self._jobs.values())
+
+    def _check_limits(self, sender: str) -> None:
+        if self.running >= MAX_JOBS:
+            raise LimitExceeded(f"more than {MAX_JOBS} jobs are running")
+        if sum(job.is_running and job.owner == sender for job in self._jobs.values()) >= MAX_JOBS_OF_ONE:
+            raise LimitExceeded(f"more than {MAX_JOBS_OF_ONE} jobs of one client are running")
+
+    def _add(self, operation: str, target: str, sender: str) -> Job:
+        job = Job(self._service, self._next, operation, target, sender)
+        self._next += 1
+        self._jobs[job.path] = job
+        self._service.server.add(job.path, job)
+        self._service.report_counts()
+        return job
+
+    async def start(
+        self, sender: str, operation: str, target: str, request: dict[str, Any], *, fd: int | None = None
+    ) -> Job:
+        """Start a job of ``engine/job_program.py``; ``fd`` is what it reads from or writes to as descriptor 0.
+
+        Raises ``LimitExceeded``.
+        """
+        self._check_limits(sender)
+        reader, writer = os.pipe()
+        try:
+            text = json.dumps({"operation": operation, **request})
+            child = self._service.start_program(
+                "job", [text], stdin=self._service.null if fd is None else fd, stdout=writer
+            )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        job = self._add(operation, target, sender)
+        self._service.keep(self._service.loop.create_task(self._run(job, child, reader, judge_silence)))
+        return job
+
+    async def start_exec(self, sender: str, name: str, words: list[str], fds: tuple[int, int, int]) -> Job:
+        """Run a command in a container; it is ended when the caller leaves the bus."""
+        self._check_limits(sender)
+        child = self._service.start_command(words, stdin=fds[0], stdout=fds[1], stderr=fds[2])
+        job = self._add("exec", name, sender)
+        end_watch = await self._service.server.watch_client(sender, job.cancel)
+        child.ended.add_done_callback(lambda _: end_watch())
+        self._service.keep(self._service.loop.create_task(self._run(job, child, None, judge_exec)))
+        return job
+
+    async def _run(
+        self, job: Job, child: Child, output: int | None, take_status: Callable[[Job, int], None]
+    ) -> None:
+        await job.follow(child, output, take_status)
+        self._service.report_counts()
+        self._service.job_ended(job)
+        self._service.loop.call_later(KEPT, self._forget, job)
+
+    def _forget(self, job: Job) -> None:
+        self._jobs.pop(job.path, None)
+        self._service.server.remove(job.path)
+
+    def cancel_all(self) -> None:
+        """The daemon leaves: nothing of its children stays."""
+        for job in self._jobs.values():
+            job.cancel()
+
+    def require_quiet(self, operation: str, target: str) -> None:
+        """Raise ``InUse`` if such a job is running already."""
+        for job in self._jobs.values():
+            if job.is_running and (job.operation, job.target) == (operation, target):
+                raise InUse(f"a job does that already: {job.path}", where=target)
+
+
+def judge_silence(job: Job, status: int) -> None:
+    """A program of ours that ended without a last word."""
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    job.fail("Failed", f"the process that did it {how}; see journalctl --user -u usercontainerd")
+
+
+def judge_exec(job: Job, status: int) -> None:
+    """A command in a container has ended: any status of its own is a result."""
+    job.succeed({"exit-status": status if status >= 0 else 128 - status})
+
+
+def make_variant(value: Any) -> Variant:
+    """A plain value as the variant that it is most naturally."""
+    if isinstance(value, bool):
+        return Variant("b", value)
+    if isinstance(value, int):
+        return Variant("x", value)
+    if isinstance(value, float):
+        return Variant("d", value)
+    if isinstance(value, str):
+        return Variant("s", value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return Variant("as", list(value))
+    if isinstance(value, list | tuple):
+        return Variant("av", [make_variant(each) for each in value])
+    if isinstance(value, dict):
+        return Variant("a{sv}", {str(key): make_variant(each) for key, each in value.items()})
+    raise UsercontainerError(f"cannot be sent: {type(value).__name__}")

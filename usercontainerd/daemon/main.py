@@ -1,0 +1,76 @@
+"""The program ``usercontainerd``: connects, answers, and leaves when nobody needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from usercontainerd.base.programs import Programs
+from usercontainerd.daemon.connection import connect_bus
+from usercontainerd.daemon.description import find_descriptions
+from usercontainerd.daemon.lifetime import DEFAULT
+from usercontainerd.daemon.service import NAME, Service
+from usercontainerd.engine.context import build_context
+from usercontainerd.kernel.notification import notify
+
+FAILED = 1
+
+logger = logging.getLogger("usercontainerd")
+
+
+def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
+    """``usercontainerd [--idle SECONDS]``; 0 means for ever."""
+    idle = DEFAULT
+    if arguments[:1] == ["--idle"] and len(arguments) == 2:
+        idle = float(arguments[1]) or float("inf")
+    elif arguments:
+        sys.stderr.write("usage: usercontainerd [--idle SECONDS]\n")
+        return 2
+    start_logging(environment)
+    try:
+        return asyncio.run(serve(environment, programs, idle))
+    except OSError as error:
+        logger.error("no session bus: %s", error.strerror or error)
+        return FAILED
+
+
+def start_logging(environment: dict[str, str]) -> None:
+    """Log to the journal with fields, or to standard error without one."""
+    handler: logging.Handler = logging.StreamHandler()
+    if environment.get("JOURNAL_STREAM"):
+        try:
+            from systemd.journal import JournalHandler
+
+            handler = JournalHandler(SYSLOG_IDENTIFIER="usercontainerd")
+        except ImportError:
+            pass
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
+
+
+async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
+    """Serve until idle, told to end, or cut off."""
+    address = environment.get("DBUS_SESSION_BUS_ADDRESS")
+    if not address:
+        address = f"unix:path={environment.get('XDG_RUNTIME_DIR', f'/run/user/{os.getuid()}')}/bus"
+    context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
+    connection = await connect_bus(address)
+    service = Service(context, connection, environment, find_descriptions(), idle_seconds=idle)
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await service.start()
+    if not await connection.own_name(NAME):
+        logger.error("another process has the name %s", NAME)
+        return FAILED
+    notify(environment.get("NOTIFY_SOCKET"), "READY=1\nSTATUS=Answering")
+    quiet = loop.create_task(service.idle.wait())
+    cut = loop.create_task(connection.wait_for_disconnect())
+    end = loop.create_task(told.wait())
+    await asyncio.wait({end, quiet, cut}, return_when=asyncio.FIRST_COMPLETED)
+    notify(environment.get("NOTIFY_SOCKET"), "STOPPING=1")
+    service.close()
+    return 0

@@ -1,0 +1,213 @@
+"""The daemon put together: what its parts need of each other, and its life from the first call to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from usercontainerd.base import errors
+from usercontainerd.base.errors import HostError, UsercontainerError
+from usercontainerd.daemon.board import Board
+from usercontainerd.daemon.children import Child, read_lines
+from usercontainerd.daemon.jobs import Jobs
+from usercontainerd.daemon.lifetime import Idle
+from usercontainerd.daemon.manager import ManagerObject
+from usercontainerd.daemon.server import OBJECT_MANAGER, Server
+from usercontainerd.daemon.streams import Streams
+from usercontainerd.daemon.watching import watch_disk, watch_systemd
+from usercontainerd.systemd.manager import Manager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any, TypeVar
+
+    from usercontainerd.daemon.connection import Connection
+    from usercontainerd.daemon.jobs import Job
+    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.context import Context
+
+    Result = TypeVar("Result")
+
+NAME = "org.usercontainer1"
+ROOT = "/org/usercontainer1"
+THREADS = 16  # blocking use cases under way at the same time: they wait for systemd most of the time
+# Reading the whole board makes one a watcher: such a client wants to hear of changes.
+_WATCHING = (f"{OBJECT_MANAGER}.GetManagedObjects",)
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """Everything of one daemon. ``environment`` is what its children get."""
+
+    def __init__(
+        self,
+        context: Context,
+        connection: Connection,
+        environment: dict[str, str],
+        descriptions: str,
+        *,
+        idle_seconds: float,
+    ) -> None:
+        self.context = context
+        self.connection = connection
+        self.loop = asyncio.get_running_loop()
+        self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._environment = environment
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._watchers: dict[str, Callable[[], None]] = {}
+        self.server = Server(connection, ROOT, descriptions)
+        self.idle = Idle(idle_seconds, self._is_needed)
+        self.board = Board(self)
+        self.jobs = Jobs(self)
+        self.streams = Streams(self)
+        self.manager = ManagerObject(self)
+        self.server.on_call = self._note_call
+
+    # Life
+
+    async def start(self) -> None:
+        """Read what there is, and answer from now on."""
+        self.server.add(ROOT, self.manager)
+        await watch_systemd(self.connection, self.board)
+        watch_disk(self.context.paths, self.board, self.loop)
+        await self.board.refresh_all()
+        self.board.refresh_images()
+        self.keep(self.loop.create_task(self.board.keep_true()))
+
+    def close(self) -> None:
+        """End what is left."""
+        self.jobs.cancel_all()
+        for task in self._tasks:
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _is_needed(self) -> bool:
+        return bool(
+            self.server.calls_underway
+            or self.jobs.running
+            or self.streams.count
+            or self._watchers
+            or self._busy()
+        )
+
+    def _busy(self) -> int:
+        return sum(1 for task in self._tasks if task.get_name() == "use case")
+
+    def _note_call(self, sender: str, member: str) -> None:
+        self.idle.touch()
+        if member in _WATCHING:
+            self.keep(self.loop.create_task(self.add_watcher(sender)))
+
+    async def add_watcher(self, sender: str) -> None:
+        """Stay for this client until it leaves the bus."""
+        if sender not in self._watchers:
+            self._watchers[sender] = lambda: None
+            self._watchers[sender] = await self.server.watch_client(
+                sender, lambda: self.remove_watcher(sender)
+            )
+
+    def remove_watcher(self, sender: str) -> None:
+        """This client watches no more."""
+        end = self._watchers.pop(sender, None)
+        if end is not None:
+            end()
+        self.idle.touch()
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task until it is done, and report if it fails."""
+        self._tasks.add(task)
+        task.add_done_callback(self._drop)
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a task failed", exc_info=task.exception())
+
+    # Work
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """Run a blocking use case in a thread."""
+        return await self.loop.run_in_executor(self._threads, function)
+
+    async def run_with_manager(self, function: Callable[[Manager], Result]) -> Result:
+        """The same with a connection to systemd of its own."""
+
+        def work() -> Result:
+            address = dict(self.context.environment).get("DBUS_SESSION_BUS_ADDRESS")
+            with Manager.connect(self.context.paths.runtime_root, address) as manager:
+                return function(manager)
+
+        return await self.run(work)
+
+    def leave_running(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Go on with something whose end nobody waits for; how it went shows in the container's state."""
+
+        async def finish() -> None:
+            try:
+                await work
+            except Exception as error:
+                logger.info("%s", error)
+
+        self.keep(self.loop.create_task(finish(), name="use case"))
+
+    def start_command(self, words: list[str], *, stdin: int, stdout: int, stderr: int | None = None) -> Child:
+        """Run ``usercontainer WORDS…``."""
+        command = [self.context.programs.command, *words]
+        return Child(command, self._environment, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    def start_program(self, name: str, words: list[str], *, stdin: int, stdout: int) -> Child:
+        """Run a program of libexec."""
+        command = [f"{self.context.programs.directory}/{name}", *words]
+        return Child(command, self._environment, stdin=stdin, stdout=stdout)
+
+    async def run_program(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Run one operation of ``engine/job_program.py`` that is no job; return its result or raise its error."""
+        reader, writer = os.pipe()
+        try:
+            child = self.start_program(
+                "job", [json.dumps({"operation": operation, **request})], stdin=self.null, stdout=writer
+            )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        words: list[dict[str, Any]] = []
+        await read_lines(reader, lambda line: words.append(json.loads(line)))
+        status = await child.ended
+        last = words[-1] if words else {}
+        if "result" in last:
+            result: dict[str, Any] = last["result"]
+            return result
+        name, message = last.get("error", ("Failed", f"{operation} ended with status {status}"))
+        raise make_error(name, message)
+
+    # Telling
+
+    def report_counts(self) -> None:
+        """The manager's counts may have changed."""
+        self.server.report_changes(ROOT, self.manager, self.manager.update_counts())
+
+    def report_state(self, container: Container, before: str) -> None:
+        """A container has another state now."""
+        self.manager.report_state(container, before)
+
+    def job_ended(self, job: Job) -> None:
+        """A job has ended."""
+        self.idle.touch()
+        if job.operation != "exec":
+            self.board.images_changed()
+
+
+def make_error(name: str, message: str) -> UsercontainerError:
+    """The error that a program of ours has put into words."""
+    kind = getattr(errors, name, HostError)
+    if not (isinstance(kind, type) and issubclass(kind, UsercontainerError)):
+        kind = HostError
+    return kind(message)

@@ -1,0 +1,76 @@
+"""Where the board hears of changes: systemd's signals, and inotify on the directories where our files lie."""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.kernel.inotify import DirectoryWatch
+from usercontainerd.systemd.manager import MANAGER, NAME, PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+
+    from usercontainerd.base.paths import Paths
+    from usercontainerd.daemon.board import Board
+    from usercontainerd.daemon.connection import Connection, Message
+
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+
+async def watch_systemd(connection: Connection, board: Board) -> None:
+    """Have the board told of units that change, come and go."""
+
+    def take(message: Message) -> bool:
+        if message.message_type.name != "SIGNAL" or not message.path:
+            return False
+        if message.interface == PROPERTIES and message.path.startswith(f"{PATH}/unit/container_40"):
+            board.unit_changed(message.path)
+        elif message.interface == MANAGER and message.member in ("UnitNew", "UnitRemoved"):
+            board.unit_changed(message.body[1])
+        elif message.interface == MANAGER and message.member == "Reloading" and not message.body[0]:
+            board.definitions_changed()
+        return False
+
+    connection.add_message_handler(take)
+    await connection.add_match(
+        f"type='signal',sender='{NAME}',interface='{PROPERTIES}',member='PropertiesChanged',"
+        f"path_namespace='{PATH}/unit'"
+    )
+    await connection.add_match(f"type='signal',sender='{NAME}',interface='{MANAGER}',path='{PATH}'")
+    await connection.ask(NAME, PATH, MANAGER, "Subscribe")
+
+
+def watch_disk(paths: Paths, board: Board, loop: asyncio.AbstractEventLoop) -> DirectoryWatch:
+    """Have the board told of definitions and image records that change."""
+    watch = DirectoryWatch()
+    definitions = {*paths.definition_directories, paths.created_definitions}
+    images = {f"{paths.data}/images", f"{paths.data}/names"}
+    wanted = definitions | images
+    # Of what is not there yet, the nearest directory above tells when it comes.
+    above: set[str] = set()
+
+    def arm() -> None:
+        above.clear()
+        for directory in wanted:
+            while not watch.add(directory) and directory != "/":
+                directory = os.path.dirname(directory)  # noqa: PLW2901
+                above.add(directory)
+
+    def take() -> None:
+        for directory, _name in watch.read():
+            if not directory:
+                board.definitions_changed()
+                board.images_changed()
+            elif directory in definitions or directory.endswith(".toml.d"):
+                board.definitions_changed()
+            elif directory in images:
+                board.images_changed()
+            if not directory or directory in above or not os.path.isdir(directory):
+                arm()
+                board.definitions_changed()
+                board.images_changed()
+
+    arm()
+    loop.add_reader(watch.fd, take)
+    return watch

@@ -1,0 +1,109 @@
+"""The program ``job REQUEST``: does one thing that takes long for the daemon, and tells how far it is.
+
+REQUEST is a JSON object with ``operation`` and what that needs. Descriptor 0 is the archive that is read or written,
+where there is one. Each line of output is an object: ``{"progress": [phase, item, done, total]}``, and last
+``{"result": {…}}`` or ``{"error": [name, message]}``. SIGTERM cancels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+from usercontainerd.base.errors import Cancelled, HostError, InvalidArgument, UsercontainerError
+from usercontainerd.base.programs import Programs
+from usercontainerd.engine.context import build_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    from usercontainerd.engine.context import Context
+
+    Operation = Callable[[Context, dict[str, Any]], dict[str, Any]]
+
+INTERVAL = 0.1  # seconds between two reports on the same item
+
+
+class Reporter:
+    """Progress as lines; of one item not more often than a reader can want, but its end always."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], float] = {}
+
+    def __call__(self, phase: str, item: str, done: int, total: int, /) -> None:
+        """Take one report of the engine."""
+        now = time.monotonic()
+        key = (phase, item)
+        if done < total and now - self._last.get(key, 0.0) < INTERVAL:
+            return
+        self._last[key] = now
+        write_line({"progress": [phase, item, done, total]})
+
+
+def write_line(word: dict[str, Any]) -> None:
+    """Write one object."""
+    data = json.dumps(word).encode() + b"\n"
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def pull(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """``reference``, ``policy``, ``platform``."""
+    from usercontainerd.definition.model import PullPolicy
+    from usercontainerd.engine.images import pull_image
+    from usercontainerd.oci.platform import parse_platform
+
+    if request["policy"] not in tuple(PullPolicy):
+        raise InvalidArgument(f'"{request["policy"]}" is no pull policy')
+    platform = parse_platform(request["platform"]) if request["platform"] else None
+    record = pull_image(
+        context,
+        request["reference"],
+        policy=PullPolicy(request["policy"]),
+        platform=platform,
+        progress=Reporter(),
+    )
+    return {"image": str(record.id)}
+
+
+def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
+    """What ``usercontainer doctor`` finds."""
+    from usercontainerd.engine.doctor import run_checks
+
+    return {"findings": [finding.as_dict() for finding in run_checks(context)]}
+
+
+OPERATIONS: dict[str, Operation] = {"doctor": doctor, "pull": pull}
+
+
+def _cancel(_number: int, _frame: FrameType | None) -> None:
+    raise Cancelled("cancelled")
+
+
+def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
+    """Do it; the exit status is that of the error, if there is one."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, _cancel)
+    try:
+        request = json.loads(arguments[0])
+        context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
+        result = OPERATIONS[request["operation"]](context, request)
+    except UsercontainerError as error:
+        return _report(error)
+    except OSError as error:
+        return _report(HostError(error.strerror or str(error), where=error.filename))
+    write_line({"result": result})
+    return 0
+
+
+def _report(error: UsercontainerError) -> int:
+    try:
+        write_line({"error": [error.name, str(error)]})
+    except (OSError, Cancelled):
+        pass  # the daemon is gone, and nobody waits for our words
+    return error.exit_status
