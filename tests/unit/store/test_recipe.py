@@ -111,16 +111,13 @@ def test_damage(at: int, byte: int) -> None:
     recorder.add(b"some bytes")
     recorder.add_content(b"path", 77)
     recorder.finish()
+    whole = list(RecipeReader(fd).read())
     data = bytearray(os.pread(fd, 1000, 0))
-    at %= len(data)
-    changed = data[at] != byte and at not in range(
-        len(MAGIC) + 4, len(MAGIC) + 10
-    )  # time and system mean nothing
-    data[at] = byte
+    data[at % len(data)] = byte
     os.pwrite(fd, data, 0)
     try:
-        assert [size for _, path, _, size, _ in RecipeReader(fd).read() if path] == [77]
-        assert not changed or at in (len(MAGIC) + 3,)
+        # Some bits mean nothing: gzip's time and system, the padding of its last byte.
+        assert list(RecipeReader(fd).read()) == whole
     except StoreError as error:
         assert "recipe is damaged" in str(error)
     finally:
