@@ -21,9 +21,13 @@ VERBS = {
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
     "exec": ("execute", "Run a command in a running container"),
     "history": ("history", "Show how an image came to be"),
+    "image diff": ("image_diff", "Show what an image's top layer changes, or how two images differ"),
     "image exists": ("image_names", "Tell by the exit status whether an image is here"),
     "image inspect": ("inspect", "Show everything about images, as JSON"),
+    "image mount": ("image_mounts", "Mount images, inside `usercontainer unshare`"),
     "image prune": ("image_removal", "Remove images that nothing needs"),
+    "image tree": ("image_tree", "Show the layers of an image, and which images share them"),
+    "image unmount": ("image_mounts", "Unmount images"),
     "images": ("images", "List images"),
     "inspect": ("inspect", "Show everything about containers or images, as JSON"),
     "load": ("load", "Load images from an archive or a directory"),
@@ -37,7 +41,9 @@ VERBS = {
     "start": ("lifecycle", "Start containers"),
     "stop": ("lifecycle", "Stop containers"),
     "system check": ("system", "Find out whether the store is whole, and mend it"),
+    "system df": ("disk_usage", "Show what images, containers and volumes take on disk"),
     "tag": ("image_names", "Give an image more names"),
+    "unshare": ("image_mounts", "Run a command as root of a user namespace of your own"),
     "untag": ("image_names", "Take names from an image"),
     "verify": ("verify", "Report what is wrong with container definitions"),
     "version": ("version", "Show the version"),
@@ -52,12 +58,16 @@ GROUPS = {
     },
     "image": {
         **{verb: verb for verb in ("history", "load", "pull", "save", "tag", "untag")},
-        **{verb: f"image {verb}" for verb in ("exists", "inspect", "prune")},
+        **{
+            verb: f"image {verb}"
+            for verb in ("diff", "exists", "inspect", "mount", "prune", "tree", "unmount")
+        },
         "list": "images",
         "ls": "images",
         "rm": "rmi",
+        "umount": "image unmount",
     },
-    "system": {"check": "system check"},
+    "system": {verb: f"system {verb}" for verb in ("check", "df")},
 }
 BROKEN_PIPE_STATUS = 141  # 128 + SIGPIPE, as a shell sees a program that it killed
 INTERRUPTED_STATUS = 130

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_BIND = 0x1000
 MNT_DETACH = 2
 
 RESOLVE_IN_ROOT = 0x10

@@ -6,6 +6,7 @@ Those have odd modes, foreign owners and deep nesting.
 from __future__ import annotations
 
 import os
+import stat
 
 MAX_DEPTH = 100  # directories that are open at the same time
 
@@ -123,6 +124,41 @@ def _remove_directory(parent: int, name: str) -> bool:
         except OSError:
             complete = False
     return complete
+
+
+def measure_tree(directory: int, name: str) -> int:
+    """Return the bytes of all files below ``name``, each counted once whatever links it has; never follows a symlink.
+
+    ``directory`` is a descriptor. What cannot be read counts nothing.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    size = 0
+    seen: set[tuple[int, int]] = set()
+    stack: list[tuple[int, list[str]]] = [(os.dup(directory), [name])]
+    while stack:
+        fd, names = stack[-1]
+        if not names:
+            os.close(stack.pop()[0])
+            continue
+        entry = names.pop()
+        try:
+            status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                if status.st_nlink > 1:
+                    if (status.st_dev, status.st_ino) in seen:
+                        continue
+                    seen.add((status.st_dev, status.st_ino))
+                size += status.st_size
+                continue
+            child = os.open(entry, flags, dir_fd=fd)
+        except OSError:
+            continue
+        stack.append((child, []))
+        try:
+            stack[-1][1].extend(os.listdir(child))
+        except OSError:
+            pass
+    return size
 
 
 def remove_file(path: str) -> None:

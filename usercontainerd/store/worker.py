@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
-_REMOVED_AT_ONCE = 100
+_NAMES_AT_ONCE = 100
 
 
 class UnpackLimits:
@@ -238,13 +238,21 @@ class Worker:
         """Begin to list what ``directory`` changes of the ``lowers``, the highest first."""
         return self._start_layers("changes", [directory, *lowers], ChangeStream)
 
-    def _start_layers(self, do: str, directories: Sequence[str], kind: type[_Stream]) -> _Stream:
+    def start_differences(self, directories: Sequence[str], others: Sequence[str]) -> ChangeStream:
+        """Begin to list how what is merged from ``directories``, the highest first, differs from ``others``."""
+        return self._start_layers(
+            "differences", [*directories, *others], ChangeStream, count=len(directories)
+        )
+
+    def _start_layers(
+        self, do: str, directories: Sequence[str], kind: type[_Stream], **more: object
+    ) -> _Stream:
         base = os.path.commonpath(directories) if len(directories) > 1 else os.path.dirname(directories[0])
         # There may be hundreds: with short names they fit into one message.
         names = [os.path.relpath(directory, base) for directory in directories]
         fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return kind(*self._start_output({"do": do, "names": names}, fd), decode_error)
+            return kind(*self._start_output({"do": do, "names": names, **more}, fd), decode_error)
         finally:
             os.close(fd)
 
@@ -279,10 +287,25 @@ class Worker:
         left: list[str] = []
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for start in range(0, len(names), _REMOVED_AT_ONCE):
-                self._order({"do": "remove", "names": list(names[start : start + _REMOVED_AT_ONCE])}, (fd,))
+            for start in range(0, len(names), _NAMES_AT_ONCE):
+                self._order({"do": "remove", "names": list(names[start : start + _NAMES_AT_ONCE])}, (fd,))
                 remaining = self._exchange()["left"]
                 left.extend(map(str, remaining if isinstance(remaining, list) else ()))
         finally:
             os.close(fd)
         return left
+
+    def measure(self, directory: str, names: Sequence[str]) -> dict[str, int]:
+        """Return how many bytes of files there are in each of these trees in ``directory``."""
+        sizes: dict[str, int] = {}
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for start in range(0, len(names), _NAMES_AT_ONCE):
+                some = list(names[start : start + _NAMES_AT_ONCE])
+                self._order({"do": "measure", "names": some}, (fd,))
+                found = self._exchange()["sizes"]
+                for name, size in zip(some, found if isinstance(found, list) else (), strict=True):
+                    sizes[name] = int(size)
+        finally:
+            os.close(fd)
+        return sizes

@@ -10,9 +10,10 @@ namespace and then takes orders from ``worker.Worker`` on a socket at descriptor
     <-------------------------------------------------------------------- {"diff_id": …} or {"error": …}
     "rebuild" + layer, pipe, reply --->   fork ------------------------->  chroot, read recipe and files
     <--------------------------------------------------------------------- (the pipe) the tar archive
-    "archive", "export", "changes" NAME… + directory, pipe, reply         the same way
+    "archive", "export", "changes", "differences" NAME… + directory, pipe, reply  the same way
     "survey" TIME + directory, pipe, reply                                the same way
-    "remove" NAME… + directory ------->   deletes; replies {"removed": …}
+    "remove" NAME… + directory ------->   deletes; replies {"left": …}
+    "measure" NAME… + directory ------>   replies {"sizes": …}
     end of file ---------------------->   ends its children, moves tmp/NAME to the trash, deletes it, leaves
 
 So whatever happens to the other half, nothing half-made stays, unless this process is killed too; then the
@@ -31,10 +32,11 @@ import sys
 
 from usercontainerd.base.errors import HostError, UsercontainerError
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, parse_id_map
-from usercontainerd.kernel.trees import remove_tree
+from usercontainerd.kernel.trees import measure_tree, remove_tree
 from usercontainerd.kernel.userns import enter_user_namespace
 from usercontainerd.store.archive import TreeArchiver
 from usercontainerd.store.changes import list_changes
+from usercontainerd.store.differences import list_differences
 from usercontainerd.store.inflate import Codecs
 from usercontainerd.store.overlay import open_layers
 from usercontainerd.store.pipeline import Bounds, LayerStream
@@ -46,7 +48,7 @@ from usercontainerd.store.unpack import MappedIds, Unpacker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
 MAX_MESSAGE = 64 * 1024
@@ -133,6 +135,8 @@ class WorkerProcess:
                 self._start_child(order, fds)
             elif order["do"] == "remove":
                 self._remove(order, fds[0])
+            elif order["do"] == "measure":
+                self._measure(order, fds[0])
             for fd in fds:
                 os.close(fd)
         self._clean_up()
@@ -156,6 +160,10 @@ class WorkerProcess:
     def _remove(self, order: dict[str, Any], directory: int) -> None:
         left = [name for name in order["names"] if not remove_tree(f"/proc/self/fd/{directory}/{name}")]
         self._connection.send(json.dumps({"left": left}).encode())
+
+    def _measure(self, order: dict[str, Any], directory: int) -> None:
+        sizes = [measure_tree(directory, name) for name in order["names"]]
+        self._connection.send(json.dumps({"sizes": sizes}).encode())
 
     def _clean_up(self) -> None:
         for child in self._children:
@@ -297,10 +305,20 @@ def changes_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _
     """Write how the first of the layers changes the others to a stream: letter, path, NUL."""
     base, stream = fds
     upper, *lowers = order["names"]
+    return _write_changes(stream, lambda: list_changes(open_layers(base, [upper]), open_layers(base, lowers)))
 
+
+def differences_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _ids: MappedIds) -> bytes:
+    """Write how what is merged from the first ``count`` layers differs from the others in the same form."""
+    base, stream = fds
+    new, old = order["names"][: order["count"]], order["names"][order["count"] :]
+    return _write_changes(stream, lambda: list_differences(open_layers(base, new), open_layers(base, old)))
+
+
+def _write_changes(stream: int, changes: Callable[[], Iterable[tuple[bytes, bytes]]]) -> bytes:
     def make(write: Callable[[bytes], object]) -> None:
         records: list[bytes] = []
-        for kind, path in list_changes(open_layers(base, [upper]), open_layers(base, lowers)):
+        for kind, path in changes():
             records += (kind, path, b"\0")
             if len(records) >= _RECORDS_AT_ONCE:
                 write(b"".join(records))
@@ -317,4 +335,5 @@ _CHILDREN = {
     "archive": archive_stream,
     "export": archive_stream,
     "changes": changes_stream,
+    "differences": differences_stream,
 }

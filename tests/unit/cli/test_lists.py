@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.cli.disk_usage import describe_total
+from usercontainerd.cli.image_tree import render_tree
 from usercontainerd.cli.images import describe_name, sort_lines
 from usercontainerd.cli.output import render_table, truncate
 from usercontainerd.cli.ps import describe_container, format_status
 from usercontainerd.engine.containers import Container, State
+from usercontainerd.engine.disk_usage import ContainerUsage, DiskUsage, VolumeUsage
+from usercontainerd.engine.image_tree import LayerNode
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.patterns import is_named
 from usercontainerd.runtime.summary import ExitRecord, Summary
@@ -121,3 +125,34 @@ def test_patterns_of_names() -> None:
         and is_named(by_digest, by_digest)
     )
     assert not is_named(by_digest, "localhost:5000") and is_named("localhost:5000/app:1", "app:1")
+
+
+def test_trees_are_drawn() -> None:
+    def node(digits: str, *above: LayerNode, top_of: tuple[str, ...] = ()) -> LayerNode:
+        made = LayerNode(Digest("sha256:" + digits * 32), 1234, top_of)
+        made.above.extend(above)
+        return made
+
+    tree = node("aa", node("bb", node("cc")), node("dd", top_of=("x:1", "y:2")), top_of=("\x1b[0m",))
+    assert render_tree([tree, node("ee")]) == (
+        "Image Layers\n"
+        "├── ID: aaaaaaaaaaaa Size: 1.234kB Top Layer of: [\\x1b[0m]\n"
+        "│   ├── ID: bbbbbbbbbbbb Size: 1.234kB\n"
+        "│   │   └── ID: cccccccccccc Size: 1.234kB\n"
+        "│   └── ID: dddddddddddd Size: 1.234kB Top Layer of: [x:1 y:2]\n"
+        "└── ID: eeeeeeeeeeee Size: 1.234kB\n"
+    )
+    assert render_tree([]) == "No Image Layers\n"
+
+
+def test_totals_of_disk_usage() -> None:
+    idle, busy = (
+        ContainerUsage(container(state), size, 0) for state, size in ((State.EXITED, 30), (State.RUNNING, 70))
+    )
+    usage = DiskUsage(
+        [], [idle, busy], [VolumeUsage("a", 1, 5), VolumeUsage("b", 0, 7)], image_size=0, image_reclaimable=0
+    )
+    shown = [describe_total(total) for total in usage.sum_up()]
+    assert [(each["Total"], each["Active"], each["Size"], each["Reclaimable"]) for each in shown] == [
+        (0, 0, "0B", "0B (0%)"), (2, 1, "100B", "30B (30%)"), (2, 1, "12B", "7B (58%)"),
+    ]  # fmt: skip

@@ -80,6 +80,19 @@ def test_overview(words: list[str], capfd: pytest.CaptureFixture[str], environme
     assert all(f"\n  {name} " in text for name in VERBS)
 
 
+@pytest.mark.parametrize("group", sorted(door.GROUPS))
+def test_help_of_groups(group: str, capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
+    for words in ([group, "--help"], [group, "help"], ["help", group]):
+        assert door.main(words, environment) == 0
+        text = capfd.readouterr().out
+        assert all(f"\n  {name} " in text for name in door.GROUPS[group])
+    assert set(door.GROUPS[group].values()) <= set(door.VERBS)
+    verb = min(door.GROUPS[group])
+    for words in ([group, verb, "--help"], ["help", group, verb], [group, "help", verb]):
+        assert door.main(words, environment) == 0
+        assert capfd.readouterr().out.startswith(f"Usage: usercontainer {door.GROUPS[group][verb]}")
+
+
 @pytest.mark.parametrize("words", [["version"], ["--version"], ["-v"]])
 def test_version(words: list[str], capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
     assert door.main(words, environment) == 0

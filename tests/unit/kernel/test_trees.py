@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from usercontainerd.kernel.trees import make_private_directories, remove_tree
+from usercontainerd.kernel.trees import make_private_directories, measure_tree, remove_tree
 
 
 def test_a_tree_with_closed_directories_and_links_out(tmp_path: Path) -> None:
@@ -76,3 +76,19 @@ def test_all_directories_that_are_made_are_private(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         make_private_directories(str(tmp_path / "file"))
+
+
+def test_measuring(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "one").write_bytes(b"x" * 1000)
+    (tree / "a" / "two").write_bytes(b"y" * 23)
+    os.link(tree / "one", tree / "a" / "b" / "again")
+    (tree / "loop").symlink_to(tree)
+    at = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert measure_tree(at, "tree") == 1023 + len(str(tree))
+        assert measure_tree(at, "tree/one") == 1000
+        assert measure_tree(at, "nothing") == 0
+    finally:
+        os.close(at)

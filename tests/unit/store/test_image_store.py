@@ -378,3 +378,38 @@ def test_two_hundred_images_are_listed_quickly(images: ImageStore) -> None:
     start = time.perf_counter()
     assert len(images.all()) == 200
     assert time.perf_counter() - start < 2  # a guard against quadratic work only
+
+
+def test_what_blobs_are_needed(images: ImageStore) -> None:
+    layer = add_layer(images, 1)
+    kept = add_image(images, "localhost/a:1", [layer])
+    add_image(images, "localhost/b:1", [add_layer(images, 2)])
+    with images.lock():
+        needed = images.needed_blobs()
+        record = images.get(kept)
+        assert {kept, record.manifest, *record.names[0].digests, compute_digest(b"blob")} <= needed
+        assert images.needed_layers() == {layer, compute_digest(b"layer 2")}
+        images.blobs.add(b"blob")  # a layer that is kept compressed
+        images.remove(images.get("localhost/b:1"))
+        assert images.blobs.has(compute_digest(b"blob"))
+        images.remove(images.get(kept))
+    assert list(images.blobs.all()) == []
+
+
+def test_names_that_an_image_had(images: ImageStore) -> None:
+    layer = add_layer(images, 1)
+    first = add_image(images, "localhost/a:1", [layer], content="1")
+    second = add_image(images, "localhost/b:1", [layer], content="2")
+    with images.lock():
+        for name in ("localhost/a:1", "localhost/a:1", "localhost/c:1"):
+            images.add_name(NameRecord(name, second, []))
+        images.remove_name("localhost/c:1")
+        images.remove_name("localhost/nothing:1")
+    assert images.get(first).name_history == ["localhost/a:1"]
+    assert images.get(second).name_history == ["localhost/a:1", "localhost/b:1", "localhost/c:1"]
+    with images.lock():
+        for number in range(120):
+            images.add_name(NameRecord(f"localhost/x:{number}", first, []))
+            images.remove_name(f"localhost/x:{number}")
+    history = images.get(first).name_history
+    assert len(history) == 100 and history[0] == "localhost/x:119"

@@ -1,0 +1,171 @@
+"""Images as mounted directories: ``image mount``, ``unmount``, and the namespace in which that is possible.
+
+A user may mount only in a user and mount namespace of one's own, so the mounts are seen by what runs in it alone
+(``unshare`` runs a command in one) and go with its last process. Nothing is recorded: the kernel's own list says what
+is mounted, and an image that is mounted twice has a second mount upon the first.
+"""
+
+from __future__ import annotations
+
+import os
+
+from usercontainerd.base.errors import HostError, StoreError
+from usercontainerd.engine.images import get_image, open_images
+from usercontainerd.kernel.trees import make_private_directories, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from usercontainerd.engine.context import Context
+    from usercontainerd.store.images import ImageRecord
+
+_ALL_IDS = ["0", "0", "4294967295"]
+
+
+class ImageMount:
+    """An image that is mounted on ``path``, ``times`` over."""
+
+    __slots__ = ("path", "record", "times")
+
+    def __init__(self, record: ImageRecord, path: str, times: int) -> None:
+        self.record = record
+        self.path = path
+        self.times = times
+
+
+def enter_namespaces(context: Context) -> None:
+    """Move this process, which has no threads, into a user and a mount namespace of its own, as root there."""
+    from usercontainerd.kernel.idmap import read_id_map
+    from usercontainerd.kernel.userns import enter_user_namespace
+
+    if not is_inside():
+        enter_user_namespace(read_id_map(context.uid, context.gid, context.user))
+
+
+def is_inside() -> bool:
+    """Tell whether this process is root of a user namespace that is not the host's."""
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.readline().split() != _ALL_IDS
+
+
+def _check_inside() -> None:
+    if not is_inside():
+        raise HostError(
+            "images can only be mounted inside a user namespace",
+            hint="run it in `usercontainer unshare`, such as `usercontainer unshare usercontainer image mount …`",
+        )
+
+
+def mount_directory(context: Context) -> str:
+    """Where images are mounted."""
+    return f"{context.paths.runtime}/image-mounts"
+
+
+def mount_image(context: Context, text: str) -> ImageMount:
+    """Mount an image for reading. Raises ``HostError`` outside of a user namespace, ``NoSuchImage``, ``StoreError``."""
+    _check_inside()
+    from usercontainerd.kernel.syscalls import MS_BIND, mount
+
+    record = get_image(context, text)
+    target = f"{mount_directory(context)}/{record.id.hex}"
+    times = _count_mounts().get(target, 0)
+    try:
+        make_private_directories(target)
+        if times:
+            mount(target, target, None, MS_BIND)
+        else:
+            _mount_layers(open_images(context).layer_directories(record)[::-1], target)
+    except OSError as error:
+        raise StoreError(f"the image cannot be mounted: {error.strerror}", where=target) from error
+    return ImageMount(record, target, times + 1)
+
+
+def _mount_layers(layers: Sequence[str], target: str) -> None:
+    """Mount ``layers``, the highest first, on ``target``."""
+    from usercontainerd.kernel.syscalls import MS_NODEV, MS_NOSUID, MS_RDONLY, mount
+
+    # Short relative names: no path gets into the options, and hundreds of layers fit.
+    scratch = f"{target}.{os.getpid()}"
+    make_private_directories(scratch)
+    # overlayfs wants two directories at least. This one has to stay.
+    empty = f"{os.path.dirname(target)}/empty"
+    make_private_directories(empty)
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(scratch)
+        for number, layer in enumerate((*layers, empty)):
+            os.symlink(layer, str(number))
+        lower = ":".join(map(str, range(len(layers) + 1)))
+        mount(
+            "overlay",
+            target,
+            "overlay",
+            MS_RDONLY | MS_NODEV | MS_NOSUID,
+            f"userxattr,lowerdir={lower}",
+        )
+    finally:
+        os.fchdir(here)
+        os.close(here)
+        remove_tree(scratch)
+
+
+def unmount_image(context: Context, text: str, *, force: bool = False) -> ImageMount | None:
+    """Take back one mount of an image, with ``force`` all of them; None if it is not mounted.
+
+    Raises ``HostError`` outside of a user namespace, ``NoSuchImage``.
+    """
+    _check_inside()
+    record = get_image(context, text)
+    target = f"{mount_directory(context)}/{record.id.hex}"
+    times = _count_mounts().get(target, 0)
+    if not times:
+        return None
+    return unmount(ImageMount(record, target, times), force=force)
+
+
+def unmount(mounted: ImageMount, *, force: bool = False) -> ImageMount:
+    """Take back one mount, with ``force`` all of that image."""
+    from usercontainerd.kernel.syscalls import umount
+
+    left = mounted.times
+    try:
+        for _ in range(left if force else 1):
+            umount(mounted.path)
+            left -= 1
+    except OSError as error:
+        raise HostError(f"cannot unmount: {error.strerror}", where=mounted.path) from error
+    if not left:
+        try:
+            os.rmdir(mounted.path)
+        except OSError:
+            pass  # it is mounted in another namespace
+    return ImageMount(mounted.record, mounted.path, left)
+
+
+def list_mounts(context: Context) -> list[ImageMount]:
+    """The images that are mounted in this namespace. Raises ``HostError`` outside of a user namespace."""
+    _check_inside()
+    directory = mount_directory(context)
+    mounts = _count_mounts()
+    found = []
+    for record in open_images(context).all():
+        target = f"{directory}/{record.id.hex}"
+        if target in mounts:
+            found.append(ImageMount(record, target, mounts[target]))
+    return found
+
+
+def _count_mounts() -> dict[str, int]:
+    """How often something is mounted on each path (proc_pid_mountinfo(5))."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = file.read().splitlines()
+    counts: dict[str, int] = {}
+    for line in lines:
+        path = os.fsdecode(line.split(b" ")[4])
+        for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            path = path.replace(escape, character)
+        counts[path] = counts.get(path, 0) + 1
+    return counts
