@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.containers import container
 from tests.support.images import images
 from tests.support.interchange import built, tools
+from tests.support.places import store_place
 from tests.support.pulling import context, registry
 from tests.support.realregistry import secure_registry
 from tests.support.signing import place, signing
@@ -20,5 +21,6 @@ __all__ = [
     "secure_registry",
     "signing",
     "tools",
+    "store_place",
     "victim",
 ]

@@ -181,6 +181,8 @@ class LayerFetcher:
             self._supply(self._start(blob, transfer.diff_id))
             return
         if message.error is not None:
+            if isinstance(message.error, StoreError) and message.error.where is None:
+                message.error.where = self._images.store.root  # the unpacking knows paths of the layer only
             raise message.error
         if message.unpacked is not None:
             self._running.remove(transfer)

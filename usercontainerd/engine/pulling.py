@@ -166,6 +166,8 @@ class Pull:
             record = self._images.read(image_id)
             if record is None or not self._images.is_whole(record):
                 return None
+            # A layer that was missing may have been brought by another image, whose pull was killed since.
+            self._images.layers.make_durable(dict.fromkeys(record.layers))
             self._add_names(record.id, image)
         return record
 

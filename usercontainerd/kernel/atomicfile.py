@@ -96,8 +96,10 @@ class FileLock:
 
     def acquire(self) -> None:
         """Take the lock, waiting for it unless told otherwise."""
+        # A shared one needs no right to write: what is on a read-only file system can be locked for reading.
+        access = os.O_RDWR if self.exclusive else os.O_RDONLY
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(self.path, access | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise explain_write_error(error, self.path) from error
         kind = fcntl.F_WRLCK if self.exclusive else fcntl.F_RDLCK

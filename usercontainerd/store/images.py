@@ -380,7 +380,10 @@ class ImageStore:
         """Forget a name; its image remembers that it had it."""
         current = self.read_name(name)
         if current is not None:
-            self._note_former(current)
+            try:
+                self._note_former(current)
+            except StoreError:
+                pass  # on a full disk it has to be possible to remove things
         self._unlink(f"{self.store.names}/{name_file(name)}")
 
     def _note_former(self, name: NameRecord) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TEMPORARY = ".new-"  # see kernel.atomicfile
+_PARTIAL_AGES = (
+    7  # times as long as other things that nothing needs: with a day, as pulls have it (store/partial.py)
+)
 _GRACE = 60  # seconds in which a temporary file may belong to a process that cannot be seen from here
 _HEX = frozenset("0123456789abcdef")
 # Beside the store's own: what containers keep.
@@ -78,11 +81,16 @@ def _list_parents(path: str) -> Iterator[str]:
 
 
 def check_leftovers(store: Store, *, now: float, max_age: float) -> list[Finding]:
-    """Find stages without a worker, old trash, temporary files and what is not the store's at all.
+    """Find stages without a worker, forgotten downloads, old trash, temporary files, and what is not the store's.
 
-    ``now`` and ``max_age`` in seconds. Trash is not mended here: it is deleted inside the user namespace.
+    ``now`` and ``max_age`` in seconds; partial downloads may be seven times as old. Trash is not mended here: it is
+    deleted inside the user namespace.
     """
-    findings = [*_check_stages(store, now, max_age), *_check_trash(store, now, max_age)]
+    findings = [
+        *_check_stages(store, now, max_age),
+        *_check_partials(store, now, max_age * _PARTIAL_AGES),
+        *_check_trash(store, now, max_age),
+    ]
     for directory, is_ours in _list_places(store):
         for name in _list(directory):
             path = f"{directory}/{name}"
@@ -114,6 +122,7 @@ def _list_places(store: Store) -> Iterator[tuple[str, Callable[[str], bool]]]:
     yield f"{store.root}/blobs/sha512", lambda name: _is_hex(name, 128)
     yield store.images, lambda name: name.endswith(".json") and _is_digits(name.removesuffix(".json"))
     yield store.names, lambda name: name.endswith(".json")
+    yield store.partial, lambda name: name.startswith(("sha256-", "sha512-")) and _is_digits(name[7:])
     yield store.layers, _is_digits
     for layer in _list(store.layers):
         if _is_digits(layer):
@@ -187,6 +196,38 @@ def _discard_stage(store: Store, name: str) -> None:
         return
     with ObjectLock(f"{path}/lock", wait=False):
         os.rename(path, target)
+
+
+def _check_partials(store: Store, now: float, max_age: float) -> list[Finding]:
+    findings = []
+    for name in _list(store.partial):
+        path = f"{store.partial}/{name}"
+        if not name.startswith(("sha256-", "sha512-")) or _age(path, now) < max_age or not _is_free(path):
+            continue
+        findings.append(
+            Finding(
+                "partial",
+                Severity.LEFTOVER,
+                "no pull has gone on with this partial download",
+                path,
+                repair="remove it",
+                mend=partial(_remove_partial, path),
+            )
+        )
+    return findings
+
+
+def _is_free(path: str) -> bool:
+    try:
+        with ObjectLock(path, wait=False):
+            return True
+    except (Busy, StoreError):
+        return False
+
+
+def _remove_partial(path: str) -> None:
+    with ObjectLock(path, wait=False):
+        os.unlink(path)
 
 
 def _check_trash(store: Store, now: float, max_age: float) -> list[Finding]:

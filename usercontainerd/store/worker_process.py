@@ -159,7 +159,7 @@ class WorkerProcess:
 
     def _remove(self, order: dict[str, Any], directory: int) -> None:
         left = [name for name in order["names"] if not remove_tree(f"/proc/self/fd/{directory}/{name}")]
-        self._connection.send(json.dumps({"left": left}).encode())
+        _answer(self._connection, json.dumps({"left": left}).encode())
 
     def _measure(self, order: dict[str, Any], directory: int) -> None:
         sizes = [measure_tree(directory, name) for name in order["names"]]
@@ -180,6 +180,13 @@ class WorkerProcess:
             except OSError:
                 continue
             remove_tree(f"/proc/self/fd/{trash}/{name}")
+
+
+def _answer(connection: socket.socket, data: bytes) -> None:
+    try:
+        connection.send(data)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # killed: the next thing that comes is the end of file
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:

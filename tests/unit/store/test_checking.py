@@ -294,6 +294,16 @@ def test_leftovers_of_killed_processes(images: ImageStore, store: Store) -> None
     assert not findings[0].repaired  # it is deleted inside the user namespace
 
 
+def test_partial_downloads(images: ImageStore, store: Store) -> None:
+    path = Path(store.partial, f"sha256-{'0' * 64}")
+    path.write_bytes(b"half")
+    assert look(images, later=6 * DAY) == []
+    with FileLock(str(path)):
+        assert look(images, later=8 * DAY) == []
+    mend(look(images, later=8 * DAY))
+    assert not path.exists()
+
+
 def test_foreign_files_are_noted_and_kept(images: ImageStore, store: Store) -> None:
     strange = [f"{store.root}/notes", f"{store.images}/README.json", f"{store.names}/x", f"{store.layers}/y"]
     for path in strange:
