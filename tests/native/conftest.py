@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.containers import container
+from tests.support.homes import home
 from tests.support.images import images
 from tests.support.interchange import built, tools
 from tests.support.places import store_place
@@ -15,6 +16,7 @@ __all__ = [
     "built",
     "container",
     "context",
+    "home",
     "images",
     "place",
     "registry",

@@ -2,87 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.containers import run, wait_until
+from tests.support.containers import run
 from tests.support.fakeregistry import FakeRegistry, build_tar, file
+from tests.support.homes import Home
 
 NOBODY = "127.0.0.1:1"  # where nobody listens
-TRIED = re.compile(r"Trying to pull (\S+?)\.\.\.")
-
-
-_MEANING = """
-import os, sys
-from usercontainerd.base.errors import UsercontainerError
-from usercontainerd.cli.call import Call
-from usercontainerd.cli.options import Options
-from usercontainerd.engine.endpoints import choose_meaning
-from usercontainerd.engine.images import read_registries
-from usercontainerd.oci.reference import parse_reference
-
-configuration = read_registries(Call("pull", Options(), dict(os.environ)).context())
-try:
-    meaning, _ = choose_meaning(configuration, parse_reference(sys.argv[1]).with_default_tag())
-    print(*meaning.candidates)
-except UsercontainerError:
-    pass
-"""
-
-
-class Home:
-    """A home directory with a registries.conf of its own, for both programs."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        config = directory / ".config"
-        self.conf = config / "containers" / "registries.conf"
-        self.drop_ins = config / "containers" / "registries.conf.d"
-        self.drop_ins.mkdir(parents=True)
-        self.environment = {
-            **os.environ,
-            "HOME": str(directory),
-            "XDG_CONFIG_HOME": str(config),
-            "XDG_DATA_HOME": str(directory / "data"),
-            "XDG_CACHE_HOME": str(directory / ".cache"),
-        }
-
-    def configure(self, text: str) -> None:
-        self.conf.write_text(text)
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=60, env=self.environment,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def ask_podman(self, name: str) -> list[str]:
-        """Full names that Podman tries for ``name``, none if it refuses."""
-        store = [f"--root={self.directory}/podman", f"--runroot={self.directory}/podman-run"]
-        return TRIED.findall(self.run("podman", *store, "pull", "--retry=0", name).stderr)
-
-    def ask_us(self, name: str) -> list[str]:
-        """The same of ours, by its own code without a terminal."""
-        result = self.run(sys.executable, "-c", _MEANING, name)
-        assert (
-            "Traceback" not in result.stderr
-            or "UsercontainerError" in result.stderr
-            or result.returncode == 1
-        )
-        assert result.returncode == 0, result.stderr
-        return result.stdout.split()
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
 
 
 SEARCH = f'unqualified-search-registries = ["{NOBODY}", "127.0.0.1:2"]\n'
@@ -154,7 +82,7 @@ def test_both_refuse(home: Home, text: str) -> None:
     ours = home.run("usercontainer", "pull", "x")
     assert ours.returncode == 125
     assert str(home.conf) in ours.stderr
-    assert home.run("podman", "pull", "x").returncode == 125
+    assert home.run_podman("pull", "x").returncode == 125
 
 
 # Mirrors
@@ -183,8 +111,7 @@ def test_mirror_is_asked_and_the_name_stays(home: Home, pair: tuple[FakeRegistry
     assert any("/v2/team/app/blobs/" in path for path in mirror.paths())
     listed = home.run("usercontainer", "images", "--format", "{{.Repository}}:{{.Tag}}").stdout
     assert listed == "example.test/apps/app:latest\n"
-    podman = [f"--root={home.directory}/podman", f"--runroot={home.directory}/podman-run"]
-    by_podman = home.run("podman", *podman, "pull", "-q", "example.test/apps/app")
+    by_podman = home.run_podman("pull", "-q", "example.test/apps/app")
     assert by_podman.stdout.split() == result.stdout.split()
 
 
@@ -231,22 +158,10 @@ def test_choice_at_the_terminal_is_kept(home: Home) -> None:
             f'unqualified-search-registries = ["{NOBODY}", "{registry.host}"]\n'
             f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n'
         )
-        ours, theirs = pty.openpty()
-        process = subprocess.Popen(
-            ["usercontainer", "pull", "app"], stdin=theirs, stdout=theirs, stderr=theirs, env=home.environment
-        )
-        os.close(theirs)
-        seen = bytearray()
-
-        def has_asked() -> bool:
-            seen.extend(os.read(ours, 4096))
-            return b"Number (1-2): " in seen
-
-        wait_until(has_asked, "the question")
-        assert f"  2) {registry.host}/app:latest".encode() in seen
-        os.write(ours, b"2\n")
-        assert process.wait(timeout=60) == 0
-        os.close(ours)
+        with home.type_at("usercontainer", "pull", "app") as (process, keyboard):
+            seen = keyboard.answer("Number (1-2): ", "2")
+            assert f"  2) {registry.host}/app:latest" in seen
+            assert process.wait(timeout=60) == 0
     recorded = home.directory / ".cache" / "containers" / "short-name-aliases.conf"
     assert recorded.read_text() == f'[aliases]\n  "app" = "{registry.host}/app"\n'
     # Podman goes by it.

@@ -79,6 +79,12 @@ class NoSuchImage(UsercontainerError):
     name = "NoSuchImage"
 
 
+class NoSuchLogin(UsercontainerError):
+    """Nobody is logged into the registry."""
+
+    name = "NoSuchLogin"
+
+
 class AlreadyExists(UsercontainerError):
     """The name is taken."""
 

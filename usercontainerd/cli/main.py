@@ -31,6 +31,8 @@ VERBS = {
     "images": ("images", "List images"),
     "inspect": ("inspect", "Show everything about containers or images, as JSON"),
     "load": ("load", "Load images from an archive or a directory"),
+    "login": ("login", "Log in to a registry"),
+    "logout": ("login", "Log out of a registry"),
     "logs": ("logs", "Show what a container wrote"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Get an image from a registry"),

@@ -38,11 +38,13 @@ def read_access(call: Call) -> RegistryAccess:
     )
 
 
-def find_authfile(call: Call) -> str | None:
+def find_authfile(call: Call, option: Option = AUTHFILE) -> str | None:
     """``--authfile``, which must be there: a mistyped name would mean no login at all."""
-    authfile = call.options.value("authfile")
+    authfile = call.options.value(option.key)
     if authfile is not None and not os.access(authfile, os.R_OK):
-        raise InvalidArgument("there is no such file, or you may not read it", where=f"--authfile {authfile}")
+        raise InvalidArgument(
+            "there is no such file, or you may not read it", where=f"--{option.key} {authfile}"
+        )
     return authfile
 
 

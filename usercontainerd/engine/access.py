@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from usercontainerd.registry.authentication import credential_files, find_credentials
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.engine.context import Context
     from usercontainerd.oci.reference import Reference
     from usercontainerd.registry.authentication import Credentials
+    from usercontainerd.registry.authfiles import AuthFile, Login
     from usercontainerd.registry.client import RegistryClient
     from usercontainerd.registry.configuration import Endpoint
 
@@ -59,18 +58,34 @@ def open_client(
 def look_up_credentials(
     context: Context, name: Reference, access: RegistryAccess = AS_CONFIGURED
 ) -> Credentials | None:
-    """Return the credentials for a repository; None if there are none. Raises ``InvalidFormat`` for a damaged file."""
+    """Return the credentials for a repository, None if there are none.
+
+    Raises ``InvalidFormat`` for a damaged file, ``HostError`` or ``RuntimeFailure`` for a credential helper.
+    """
     if access.credentials is not None:
         return access.credentials
-    files = [access.authfile] if access.authfile else find_authfiles(context)
-    return find_credentials(files, name.registry, name.repository)
+    login = look_up_login(context, name.name, access)
+    return None if login is None else login.credentials
 
 
-def find_authfiles(context: Context) -> list[str]:
-    """The files that may hold credentials, strongest first."""
-    return credential_files(
+def look_up_login(context: Context, key: str, access: RegistryAccess = AS_CONFIGURED) -> Login | None:
+    """Return the login for a registry or ``registry/path`` that the files and helpers have."""
+    from usercontainerd.engine.images import read_registries
+    from usercontainerd.registry.authfiles import find_login
+
+    files = find_authfiles(context, access)
+    helpers = read_registries(context).credential_helpers
+    return find_login(files, key, dict(context.environment), helpers)
+
+
+def find_authfiles(context: Context, access: RegistryAccess = AS_CONFIGURED) -> list[AuthFile]:
+    """Return the files that may hold credentials, strongest first."""
+    from usercontainerd.registry.authfiles import find_auth_files
+
+    return find_auth_files(
         context.paths.runtime_root,
         os.path.dirname(context.paths.config),
         context.home,
         dict(context.environment),
+        access.authfile,
     )

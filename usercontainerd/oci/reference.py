@@ -21,6 +21,7 @@ MAX_PATH = 255  # distribution: RepositoryNameTotalLengthMax
 MAX_REGISTRY = 255
 DEFAULT_TAG = "latest"
 DOCKER_HUB = "docker.io"
+HUB_HOSTS = ("index.docker.io", "registry-1.docker.io")  # Docker Hub's other names
 
 _HOST = re.compile(
     r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*"
@@ -93,7 +94,7 @@ class Reference:
     def with_registry(self, registry: str) -> Reference:
         """The same in ``registry``; a one-word name of Docker Hub lies in ``library/``."""
         repository = self.repository
-        if registry in ("index.docker.io", "registry-1.docker.io"):
+        if registry in HUB_HOSTS:
             registry = DOCKER_HUB
         # A search entry may name a namespace: "quay.io/myteam".
         registry, _, namespace = registry.partition("/")
@@ -149,6 +150,12 @@ def parse_reference(text: str) -> Reference:
     _check_path(path, text)
     reference = Reference(registry, path, tag, Digest(digest) if at else None)
     return reference.with_registry(registry) if registry else reference
+
+
+def parse_registry(text: str) -> str:
+    """Check a registry's ``host[:port]``; return it, Docker Hub's under its usual name. Raises ``InvalidReference``."""
+    registry = _check_registry(text, text)
+    return DOCKER_HUB if registry in HUB_HOSTS else registry
 
 
 def _check_registry(registry: str, text: str) -> str:

@@ -7,10 +7,9 @@ key. Files are small: one of more than 1 MiB is refused.
 from __future__ import annotations
 
 import os
-import re
 
 from usercontainerd.base.errors import InvalidFormat, InvalidReference
-from usercontainerd.oci.reference import DOCKER_HUB, parse_reference
+from usercontainerd.oci.reference import DOCKER_HUB, parse_reference, parse_registry
 from usercontainerd.registry.configuration import (
     AUTH_FILES,
     Alias,
@@ -29,8 +28,6 @@ SYSTEM = "/etc/containers/registries.conf"
 VENDOR = "/usr/share/containers/registries.conf"
 _MAX_FILE = 1024 * 1024
 _SEARCH = "unqualified-search-registries"
-# host[:port], as distribution/reference has it.
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[a-fA-F0-9:]+\])(?::[0-9]+)?\Z")
 
 
 def find_configuration_files(home_config: str, environment: Mapping[str, str]) -> list[str]:
@@ -161,8 +158,10 @@ def _parse_search(value: object, path: str) -> tuple[str, ...]:
     found = []
     for text in _texts(value, _SEARCH, path):
         registry = _check_location(text, _SEARCH, path)
-        if not _HOST.match(registry):
-            raise InvalidFormat(f"{_SEARCH}: {text!r} is not a registry (host[:port])", where=path)
+        try:
+            parse_registry(registry)
+        except InvalidReference:
+            raise InvalidFormat(f"{_SEARCH}: {text!r} is not a registry (host[:port])", where=path) from None
         found.append(registry)
     return tuple(found)
 

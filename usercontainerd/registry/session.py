@@ -93,17 +93,16 @@ class Session:
     ) -> Response:
         """Send a request to the registry and return the answer, whatever its status.
 
-        ``scope`` is what a token is to allow, pulling by default. What can be sent again without harm (``retry``; by
-        default what only reads) is tried again after failures that may pass.
+        ``scope`` is what a token is to allow, pulling by default, nothing if empty. What can be sent again without
+        harm (``retry``; by default what only reads) is tried again after failures that may pass.
         """
         again = method in _SAFE if retry is None else retry
+        scope = (self.build_scope(),) if scope is None else scope
         attempt = 0
         while True:
             retry_after = None
             try:
-                response = self._authenticate(
-                    method, url, headers or {}, scope or (self.build_scope(),), body
-                )
+                response = self._authenticate(method, url, headers or {}, scope, body)
                 self._reached = True
                 if not again or response.status not in RETRIED:
                     return response

@@ -1,0 +1,111 @@
+"""Use cases of logins: check and keep one, find it, forget it. The files and helpers are those that Podman uses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from usercontainerd.base.errors import InvalidArgument, InvalidReference, NoSuchImage, RegistryError
+from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, look_up_login, open_client
+from usercontainerd.engine.images import read_registries
+from usercontainerd.oci.reference import Reference, parse_reference, parse_registry
+from usercontainerd.registry.authfile_changes import (
+    AuthFileEditor,
+    remove_all_logins,
+    remove_login,
+    store_login,
+)
+from usercontainerd.registry.configuration import AUTH_FILES, Endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from usercontainerd.engine.context import Context
+    from usercontainerd.registry.authentication import Credentials
+    from usercontainerd.registry.authfiles import Login
+
+
+class LoginPlace:
+    """Where logins are written to: ``authfile``, or docker's ``compat``, or what the environment says."""
+
+    def __init__(self, context: Context, authfile: str | None = None, compat: str | None = None) -> None:
+        if authfile and compat:
+            raise InvalidArgument("--authfile and --compat-auth-file cannot be given together")
+        environment = dict(context.environment)
+        if not authfile and not compat:
+            authfile = environment.get("REGISTRY_AUTH_FILE")
+            if not authfile and environment.get("DOCKER_CONFIG"):
+                compat = f"{environment['DOCKER_CONFIG']}/config.json"
+        self.environment = environment
+        self.chosen = authfile or compat or None
+        # docker knows nothing of the helpers of registries.conf.
+        self.helpers: Sequence[str] = (AUTH_FILES,)
+        if not compat:
+            self.helpers = read_registries(context).credential_helpers
+        path = self.chosen or f"{context.paths.runtime_root}/containers/auth.json"
+        self.editor = AuthFileEditor(path, environment, docker=bool(compat))
+
+
+def parse_login_key(text: str) -> tuple[str, str]:
+    """Read ``REGISTRY[/PATH]`` or a URL, of which the host counts; return that and the registry alone.
+
+    Raises ``InvalidReference``.
+    """
+    url = text.removeprefix("https://").removeprefix("http://")
+    if url != text:
+        text = url.partition("/")[0]
+    registry, slash, path = text.rstrip("/").partition("/")
+    registry = parse_registry(registry)
+    if slash:
+        # Docker Hub's are not put below library/: team means all of team.
+        found = parse_reference(f"localhost/{path}")
+        if found.tag is not None or found.digest is not None:
+            raise InvalidReference(f"a login is for a repository, {text!r} has a tag or digest")
+        return f"{registry}/{path}", registry
+    return registry, registry
+
+
+def choose_registry(context: Context) -> str:
+    """Return the registry that is meant where none is named: the first that is searched. Raises ``NoSuchImage``."""
+    search = read_registries(context).search
+    if not search:
+        raise NoSuchImage("which registry?", hint="registries.conf has no unqualified-search-registries")
+    return search[0]
+
+
+def check_credentials(
+    context: Context, registry: str, credentials: Credentials, access: RegistryAccess = AS_CONFIGURED
+) -> None:
+    """Ask the registry about credentials. Raises ``PullDenied`` if it does not take them, ``RegistryError``…"""
+    from usercontainerd.registry.login_check import check_login
+
+    entry = read_registries(context).find_entry(registry)
+    if entry is not None and entry.blocked:
+        raise RegistryError(f"{registry} is blocked by registries.conf", hint=entry.origin)
+    name = Reference(registry, "")
+    endpoint = Endpoint(name, entry is not None and entry.insecure)
+    client = open_client(context, endpoint, name, replace(access, credentials=credentials))
+    try:
+        check_login(client.session)
+    finally:
+        client.close()
+
+
+def find_known_login(context: Context, place: LoginPlace, key: str) -> Login | None:
+    """Return the login that is there for ``key``. Raises what damaged files and helpers raise."""
+    return look_up_login(context, key, RegistryAccess(authfile=place.chosen))
+
+
+def keep_login(place: LoginPlace, key: str, credentials: Credentials) -> str:
+    """Keep a login; return the file or helper that has it now."""
+    return store_login(place.editor, key, credentials, place.environment, place.helpers)
+
+
+def forget_login(place: LoginPlace, key: str) -> bool:
+    """Forget the login for ``key``; False if there was none."""
+    return remove_login(place.editor, key, place.environment, place.helpers)
+
+
+def forget_all_logins(place: LoginPlace) -> None:
+    """Forget all logins that are kept where we write."""
+    remove_all_logins(place.editor, place.environment, place.helpers)
