@@ -179,3 +179,36 @@ def test_it_leaves_when_nobody_needs_it() -> None:
         assert daemon.wait(30) == 0
     finally:
         daemon.kill()
+
+
+def test_a_container_made_on_the_bus() -> None:
+    settings = [
+        *("image", "s", BUSYBOX),
+        *("command", "as", "2", "sleep", "1000"),
+        *("network", "s", "none"),
+        *("labels", "a{sv}", "1", "made-by", "s", "bus"),
+    ]
+    (path,) = call_manager("CreateContainer", "sa{sv}a{sv}", "", "4", *settings, "0")
+    try:
+        assert read(path, CONTAINER, "State") == "created"
+        assert read(path, CONTAINER, "Labels") == {"made-by": "bus"}
+        call(path, CONTAINER, "Start", "a{sv}", "0")
+        assert read(path, CONTAINER, "State") == "running"
+        refused = busctl("call", NAME, path, CONTAINER, "Remove", "a{sv}", "0")
+        assert "runs" in refused.stderr
+    finally:
+        call(path, CONTAINER, "Remove", "a{sv}", "1", "force", "b", "true")
+    assert busctl("get-property", NAME, path, CONTAINER, "State").returncode != 0
+    bad = busctl(
+        "call", NAME, ROOT, MANAGER, "CreateContainer", "sa{sv}a{sv}", "", "1", "imgae", "s", "x", "0"
+    )
+    assert "imgae" in bad.stderr
+
+
+def test_check_and_prune_are_jobs() -> None:
+    (job,) = call_manager("CheckStore", "a{sv}", "1", "quick", "b", "true")
+    found = finish_job(job)
+    assert found["State"] == "done", found
+    assert found["Result"]["whole"] is True
+    (job,) = call_manager("PruneImages", "a{sv}", "0")
+    assert finish_job(job)["State"] == "done"

@@ -7,6 +7,8 @@ import os
 from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import check_container_name, is_template_name
 from usercontainerd.daemon.connection import Variant
+from usercontainerd.engine.creation import choose_name, create_container, plan_container
+from usercontainerd.engine.images import get_image
 from usercontainerd.engine.lifecycle import is_idle
 from usercontainerd.engine.verification import verify_file
 from usercontainerd.kernel.atomicfile import write_atomic
@@ -14,6 +16,7 @@ from usercontainerd.kernel.trees import make_private_directories, remove_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from usercontainerd.definition.diagnostic import Diagnostic
@@ -70,6 +73,30 @@ def check_size(text: str) -> None:
         raise InvalidDefinition(f"the definition is longer than {MAX_TEXT} characters")
 
 
+def create(context: Context, name: str, table: dict[str, Any]) -> str:
+    """Make a container as ``usercontainer create`` does; return its name, which is made up for "".
+
+    Raises ``InvalidDefinition``, ``NoSuchImage``, ``AlreadyExists``, ``InvalidArgument``.
+    """
+    chosen = choose_name(context, name or None)
+    definition, diagnostics = plan_container(context, chosen, table, context.home)
+    if definition is None:
+        raise explain_errors(diagnostics)
+    create_container(context, definition, get_image(context, definition.image))
+    return chosen
+
+
+def explain_errors(diagnostics: Sequence[Diagnostic]) -> InvalidDefinition:
+    """One error of all that is wrong with a definition."""
+    return InvalidDefinition(
+        "; ".join(
+            f"line {each.line}: {each.key}: {each.message}" if each.line else f"{each.key}: {each.message}"
+            for each in diagnostics
+            if each.is_error
+        )
+    )
+
+
 def install_definition(
     context: Context, manager: Manager, name: str, text: str, *, replace: bool
 ) -> list[Diagnostic]:
@@ -78,9 +105,8 @@ def install_definition(
     Raises ``InvalidDefinition`` with all errors, ``AlreadyExists``.
     """
     diagnostics = verify_text(context, name, text)
-    errors = [each for each in diagnostics if each.is_error]
-    if errors:
-        raise InvalidDefinition("; ".join(f"line {each.line}: {each.key}: {each.message}" for each in errors))
+    if any(each.is_error for each in diagnostics):
+        raise explain_errors(diagnostics)
     directory = context.paths.definition_directories[0]
     path = f"{directory}/{name}.toml"
     make_private_directories(directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from usercontainerd.base.times import parse_rfc3339
 from usercontainerd.daemon.jobs import make_variant
@@ -39,6 +40,7 @@ class ImageObject(Provider):
             "Tag": self._tag,
             "Untag": self._untag,
             "Remove": self._remove,
+            "Save": self._save,
             "History": self._history,
             "Inspect": self._inspect,
         }
@@ -99,6 +101,19 @@ class ImageObject(Provider):
         """Change the store; whoever asks afterwards finds it changed."""
         await self._service.run(change)
         self._service.board.refresh_images()
+
+    async def _save(self, call: Call, output: int, options: Options) -> str:
+        request = {
+            "image": self.record.names[0].name if self.record.names else str(self.record.id),
+            "format": options.take_text("format", "docker-archive"),
+        }
+        options.finish()
+        fd = call.take_fd(output)
+        try:
+            job = await self._service.jobs.start(call.sender, "save", request["image"], request, fd=fd)
+        finally:
+            os.close(fd)
+        return job.path
 
     async def _history(self, _call: Call, options: Options) -> list[dict[str, Variant]]:
         options.finish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer, NoSuchImage
 from usercontainerd.daemon import definitions
@@ -36,14 +38,18 @@ class ManagerObject(Provider):
         self.methods = {
             "ListContainers": self._list_containers,
             "GetContainer": self._get_container,
+            "CreateContainer": self._create_container,
             "ListImages": self._list_images,
             "GetImage": self._get_image,
             "Pull": self._pull,
+            "Load": self._load,
+            "PruneImages": self._prune_images,
             "VerifyDefinition": self._verify_definition,
             "VerifyDefinitions": self._verify_definitions,
             "InstallDefinition": self._install_definition,
             "RemoveDefinition": self._remove_definition,
             "Reload": self._reload,
+            "CheckStore": self._check_store,
             "Doctor": self._doctor,
             "Subscribe": self._subscribe,
             "Unsubscribe": self._unsubscribe,
@@ -110,6 +116,36 @@ class ManagerObject(Provider):
         options.finish()
         job = await self._service.jobs.start(call.sender, "pull", reference, request)
         return job.path
+
+    async def _load(self, call: Call, archive: int, options: Options) -> str:
+        options.finish()
+        fd = call.take_fd(archive)
+        try:
+            job = await self._service.jobs.start(call.sender, "load", "", {}, fd=fd)
+        finally:
+            os.close(fd)
+        return job.path
+
+    async def _prune_images(self, call: Call, options: Options) -> str:
+        request = {"all": options.take_flag("all")}
+        options.finish()
+        return (await self._service.jobs.start(call.sender, "prune", "", request)).path
+
+    async def _check_store(self, call: Call, options: Options) -> str:
+        request = {"repair": options.take_flag("repair"), "quick": options.take_flag("quick")}
+        options.finish()
+        return (await self._service.jobs.start(call.sender, "check", "", request)).path
+
+    # Containers that are made
+
+    async def _create_container(
+        self, _call: Call, name: str, settings: dict[str, Any], options: Options
+    ) -> str:
+        options.finish()
+        table = definitions.unwrap(settings)
+        made = await self._service.run(lambda: definitions.create(self._context, name, table))
+        await self._service.board.refresh({made})
+        return self._service.board.containers[made].path
 
     # Definitions
 

@@ -71,6 +71,62 @@ def pull(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     return {"image": str(record.id)}
 
 
+def load(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
+    """From descriptor 0."""
+    from usercontainerd.engine.loading import load_images
+
+    loaded = load_images(context, None, progress=Reporter())
+    return {
+        "images": [str(image.record.id) for image in loaded],
+        "names": [str(name) for image in loaded for name in image.names],
+    }
+
+
+def save(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """``image`` as ``format``, to descriptor 0."""
+    from usercontainerd.engine.saving import SaveFormat, save_images
+
+    if request["format"] not in (SaveFormat.DOCKER_ARCHIVE, SaveFormat.OCI_ARCHIVE):
+        raise InvalidArgument(f'"{request["format"]}" is no format of an archive')
+    save_images(
+        context,
+        [request["image"]],
+        path=None,
+        kind=SaveFormat(request["format"]),
+        stdout=0,
+        progress=Reporter(),
+    )
+    return {}
+
+
+def prune(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """Images that nothing uses; ``all`` or those without a name."""
+    from usercontainerd.engine.image_removal import prune_images
+    from usercontainerd.systemd.manager import Manager
+
+    address = dict(context.environment).get("DBUS_SESSION_BUS_ADDRESS")
+    with Manager.connect(context.paths.runtime_root, address) as manager:
+        removed = prune_images(context, manager=manager, everything=request["all"])
+    return {"names": removed.untagged, "images": [str(image) for image in removed.deleted]}
+
+
+def check(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """Whether the store is whole: ``quick``, ``repair``."""
+    from usercontainerd.engine.checking import check_store
+
+    reporter = Reporter()
+    findings = check_store(
+        context,
+        quick=request["quick"],
+        repair=request["repair"],
+        report=lambda layer, number, count: reporter("check", layer, number, count),
+    )
+    return {
+        "findings": [finding.as_dict() for finding in findings],
+        "whole": not any(finding.counts for finding in findings),
+    }
+
+
 def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
     """What ``usercontainer doctor`` finds."""
     from usercontainerd.engine.doctor import run_checks
@@ -78,7 +134,14 @@ def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
     return {"findings": [finding.as_dict() for finding in run_checks(context)]}
 
 
-OPERATIONS: dict[str, Operation] = {"doctor": doctor, "pull": pull}
+OPERATIONS: dict[str, Operation] = {
+    "check": check,
+    "doctor": doctor,
+    "load": load,
+    "prune": prune,
+    "pull": pull,
+    "save": save,
+}
 
 
 def _cancel(_number: int, _frame: FrameType | None) -> None:
