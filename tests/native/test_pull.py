@@ -69,7 +69,9 @@ def test_policies(context: Context, registry: FakeRegistry) -> None:
         pull_image(context, "app", policy=PullPolicy.ALWAYS)
 
 
-def test_present_image_needs_no_heavy_imports(context: Context, registry: FakeRegistry) -> None:
+@pytest.mark.parametrize("policy", ["MISSING", "ALWAYS"])
+def test_present_image_needs_no_heavy_imports(context: Context, registry: FakeRegistry, policy: str) -> None:
+    """Whether it is present is one small question to a registry without TLS."""
     registry.add_image("app", "latest", [SMALL])
     pull(context, registry)
     script = (
@@ -79,17 +81,18 @@ def test_present_image_needs_no_heavy_imports(context: Context, registry: FakeRe
         "from usercontainerd.engine.context import build_context\n"
         "from usercontainerd.engine.images import pull_image\n"
         "context = build_context(dict(os.environ), find_programs(), os.getuid(), os.getgid())\n"
-        "pull_image(context, sys.argv[1], policy=PullPolicy.MISSING)\n"
+        "pull_image(context, sys.argv[1], policy=PullPolicy[sys.argv[2]])\n"
         "print(*[m for m in ('requests', 'urllib3', 'ssl', 'http.client', 'asyncio') if m in sys.modules])\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script, f"{registry.host}/app"],
+        [sys.executable, "-c", script, f"{registry.host}/app", policy],
         env={**dict(context.environment), "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=True,
     )
     assert result.stdout.split() == []
+    assert registry.methods[-1] == ("HEAD" if policy == "ALWAYS" else "GET")
 
 
 def test_index_and_platforms(context: Context, registry: FakeRegistry) -> None:

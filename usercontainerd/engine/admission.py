@@ -14,11 +14,6 @@ from usercontainerd.base.errors import InvalidFormat
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.trust.evaluation import Evaluation, Tools
-from usercontainerd.trust.lookaside import (
-    lookaside_directories,
-    read_local_signature,
-    read_lookaside,
-)
 from usercontainerd.trust.policy import Policy, policy_files, read_policy
 from usercontainerd.trust.scopes import identify_by_path, identify_in_docker_archive, identify_in_registry
 from usercontainerd.trust.signatures import (
@@ -65,11 +60,14 @@ class Admission:
         self._context = context
         self._policy = policy
 
-    def for_registry(self, name: Reference, client: RegistryClient) -> Approve:
-        """The approval of an image that is called ``name``; ``client`` asks where it lies, which may be a mirror."""
+    def for_registry(self, name: Reference, find_client: Callable[[], RegistryClient]) -> Approve:
+        """The approval of an image that is called ``name``.
+
+        ``find_client`` gives what asks where it lies, which may be a mirror; called only if a signature is wanted.
+        """
 
         def fetch(image: ResolvedImage) -> list[Signature]:
-            return fetch_registry_signatures(self._context, client, image.documents[-1])
+            return fetch_registry_signatures(self._context, find_client(), image.documents[-1])
 
         return self._approval(identify_in_registry(name), fetch)
 
@@ -129,7 +127,9 @@ def fetch_registry_signatures(
     context: Context, client: RegistryClient, document: FetchedManifest
 ) -> list[Signature]:
     """Fetch the signatures of a manifest: the registry's own list, else the lookaside; and what is attached."""
+    # Who wants no signature does not pay for a reader of YAML.
     from usercontainerd.registry.signature_files import fetch_signature_list
+    from usercontainerd.trust.lookaside import lookaside_directories, read_lookaside
 
     # They are kept by this digest, whichever the image was asked for by.
     manifest = compute_digest(document.data)
@@ -202,6 +202,8 @@ class LookasideReader:
     def read(self, url: str) -> bytes | None:
         """Return a file, None if it is not there. Raises ``HostError``, ``RegistryError``."""
         if self._is_local:
+            from usercontainerd.trust.lookaside import read_local_signature
+
             return read_local_signature(url, MAX_SIGNATURE)
         from usercontainerd.registry.signature_files import fetch_signature_file
 

@@ -19,7 +19,8 @@ from usercontainerd.base.errors import (
     RegistryError,
     UsercontainerError,
 )
-from usercontainerd.engine.access import RegistryAccess, open_client
+from usercontainerd.engine.access import RegistryAccess
+from usercontainerd.engine.registry_source import open_registry_source
 from usercontainerd.registry.configuration import RegistriesConfiguration, Resolution, ShortNameMode
 
 TYPE_CHECKING = False
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from usercontainerd.engine.context import Context
+    from usercontainerd.engine.registry_source import RegistrySource
     from usercontainerd.oci.reference import Reference
-    from usercontainerd.registry.client import RegistryClient
     from usercontainerd.registry.configuration import Endpoint
     from usercontainerd.store.images import ImageRecord
 
     Choose = Callable[[str, Sequence[str]], int]
-    Attempt = Callable[[RegistryClient, Reference], ImageRecord]
+    Attempt = Callable[[RegistrySource, Reference], ImageRecord]
 
 _TRY_NEXT = (NoSuchImage, PullDenied, RegistryError)
 _PASS_OVER = (*_TRY_NEXT, DigestMismatch, InvalidFormat)
@@ -146,7 +147,7 @@ def _try_endpoints(
     *mirrors, own = endpoints
     for mirror in mirrors:
         try:
-            return attempt(open_client(context, mirror, candidate, access), candidate)
+            return attempt(open_registry_source(context, mirror, candidate, access), candidate)
         except _PASS_OVER as error:
             talk.notice(f"The mirror {mirror.reference.name} is passed over: {error}")
-    return attempt(open_client(context, own, candidate, access), candidate)
+    return attempt(open_registry_source(context, own, candidate, access), candidate)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.registry.client import RegistryClient
+    from usercontainerd.engine.registry_source import RegistrySource
 
     class Progress(Protocol):
         """Called with what happens.
@@ -144,11 +144,11 @@ def pull_image(
     # A name that is new brings layers in all likelihood: the worker starts up while requests is being imported.
     worker = start_worker(context) if local is None else None
 
-    def attempt(source: RegistryClient, name: Reference) -> ImageRecord:
+    def attempt(source: RegistrySource, name: Reference) -> ImageRecord:
         nonlocal worker
         from usercontainerd.engine.pulling import Pull
 
-        approve = admission.for_registry(name, source)
+        approve = admission.for_registry(name, lambda: source.client)
         with Pull(
             context,
             source,

@@ -15,9 +15,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import Cancelled, DigestMismatch, InvalidFormat, SubIdsMissing
-from usercontainerd.engine.configuration import read_configuration
 from usercontainerd.engine.images import current_time, empty_trash, ignore_progress, start_worker
-from usercontainerd.engine.layer_fetching import LayerFetcher
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.resolution import ResolvedImage, fetch_configuration, resolve_image
 from usercontainerd.oci.platform import Platform, plan_host_platform
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.layer_fetching import LayerFetcher
     from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.digest import Digest
     from usercontainerd.oci.image import ImageConfiguration
@@ -112,6 +111,10 @@ class Pull:
         return self._images.find(record.id) or record
 
     def _fetch_image(self, image: ResolvedImage) -> ImageRecord:
+        # Only who fetches layers pays for threads and the reading of the configuration.
+        from usercontainerd.engine.configuration import read_configuration
+        from usercontainerd.engine.layer_fetching import LayerFetcher
+
         data, configuration = fetch_configuration(self._source, image, platform=self._platform)
         settings = read_configuration(self._context)
         self._store.prepare()

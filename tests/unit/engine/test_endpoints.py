@@ -89,7 +89,7 @@ class Places:
         self.failures = failures
         self.asked: list[str] = []
         self.told: list[str] = []
-        monkeypatch.setattr(endpoints, "open_client", lambda _c, endpoint, *_: endpoint)
+        monkeypatch.setattr(endpoints, "open_registry_source", lambda _c, endpoint, *_: endpoint)
 
     def attempt(self, endpoint: Any, name: Any) -> Any:
         place = str(endpoint.reference)
