@@ -36,10 +36,12 @@ VERBS = {
     "logs": ("logs", "Show what a container wrote"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Get an image from a registry"),
+    "push": ("push", "Put an image into a registry"),
     "restart": ("lifecycle", "Stop and start containers"),
     "rm": ("lifecycle", "Remove containers"),
     "rmi": ("image_removal", "Remove images"),
     "save": ("save", "Save images to an archive or a directory"),
+    "search": ("search", "Search registries for images"),
     "start": ("lifecycle", "Start containers"),
     "stop": ("lifecycle", "Stop containers"),
     "system check": ("system", "Find out whether the store is whole, and mend it"),
@@ -59,7 +61,7 @@ GROUPS = {
         "ps": "ps",
     },
     "image": {
-        **{verb: verb for verb in ("history", "load", "pull", "save", "tag", "untag")},
+        **{verb: verb for verb in ("history", "load", "pull", "push", "save", "search", "tag", "untag")},
         **{
             verb: f"image {verb}"
             for verb in ("diff", "exists", "inspect", "mount", "prune", "tree", "unmount")

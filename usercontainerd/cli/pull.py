@@ -44,6 +44,7 @@ PULL = Verb(
 # As engine.loading.TRANSPORTS, which costs the imports of a pull; docker:// and names go to registries.
 TRANSPORTS = ("docker-archive:", "oci-archive:", "oci:", "dir:")
 _INTERVAL = 0.1  # seconds between two updates of the line
+_SAID = ("resolve", "wait", "download", "exists", "present", "mount", "compress", "upload")
 
 
 def run_pull(call: Call) -> int:
@@ -177,7 +178,7 @@ class Progress:
             self._bytes[item] = (done, total)
         if self.terminal:
             self._draw(phase)
-        elif (phase, item) not in self._said and phase in ("resolve", "wait", "download", "exists"):
+        elif (phase, item) not in self._said and phase in _SAID:
             self._said.add((phase, item))
             write_error(f"{_describe(phase, item, total)}\n")
 
@@ -205,6 +206,9 @@ def _describe(phase: str, item: str, total: int) -> str:
         "resolve": f"Looking up {short}",
         "wait": f"Layer {short}: waiting for another pull of it",
         "exists": f"Layer {short}: here already",
+        "present": f"Blob {short}: the registry has it",
+        "mount": f"Blob {short}: taken from another repository",
+        "compress": f"Layer {short}: being compressed",
     }.get(phase, f"Blob {short}: {format_size(total)}" if total else f"Blob {short}")
 
 

@@ -14,4 +14,8 @@ class Phase(StrEnum):
     DOWNLOAD = "download"
     UNPACK = "unpack"  # all bytes have come; done = total once it is unpacked
     STORE = "store"
+    PRESENT = "present"  # a push: the registry has the blob
+    MOUNT = "mount"  # a push: the registry has it in another repository
+    COMPRESS = "compress"
+    UPLOAD = "upload"
     DONE = "done"

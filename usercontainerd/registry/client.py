@@ -65,7 +65,7 @@ class RegistryClient:
         self.session.close()
 
     def list_tags(self) -> list[str]:
-        """Return the tags of the repository, sorted. Raises ``NoSuchImage`` if there is no such repository."""
+        """Return the tags of the repository, in its order. Raises ``NoSuchImage`` if there is no such repository."""
         from usercontainerd.registry.listing import list_tags
 
         return list_tags(self.session)

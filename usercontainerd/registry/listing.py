@@ -48,16 +48,16 @@ class Found:
 
 
 def list_tags(session: Session) -> list[str]:
-    """Return the tags of the session's repository, sorted. Raises ``NoSuchImage``, ``RegistryError``…"""
-    tags: set[str] = set()
+    """Return the tags of the session's repository, in its order. Raises ``NoSuchImage``, ``RegistryError``…"""
+    tags: dict[str, None] = {}
     for document in _read_pages(session, session.build_url(f"tags/list?n={PAGE}"), None, _explain_missing):
         for value in document.get("tags").elements(limit=MAX_NAMES):
             tag = value.text()
             if not _TAG.match(tag):
                 value.fail(f"{tag[:80]!r} is not a tag")
-            tags.add(tag)
+            tags[tag] = None
         _check_count(session, len(tags))
-    return sorted(tags)
+    return list(tags)
 
 
 def list_repositories(session: Session, keep: Callable[[str], bool], limit: int) -> list[str]:

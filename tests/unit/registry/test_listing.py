@@ -38,7 +38,7 @@ def serve_pages(registry: FakeRegistry, path: str, key: str, *pages: list[str]) 
 
 def test_tags(registry: FakeRegistry, make_client: Make) -> None:
     serve_pages(registry, TAGS, "tags", ["b", "c"], [], ["a", "b"])
-    assert make_client().list_tags() == ["a", "b", "c"]
+    assert make_client().list_tags() == ["b", "c", "a"]
 
 
 def test_no_tags(registry: FakeRegistry, make_client: Make) -> None:
