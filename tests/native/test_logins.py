@@ -249,3 +249,23 @@ def test_registry_with_tokens(home: Home) -> None:
         astray = home.run_ours("login", "-u", "user", "-p", "right", registry.host)
         assert astray.returncode == 125
         assert "a password is not sent to another domain" in astray.stderr
+
+
+def test_create_takes_the_login_of_the_command_line(home: Home, private: RealRegistry) -> None:
+    image = f"{private.host}/busybox"
+    denied = home.run_ours("create", "-q", "--name", "with-login", image, "true")
+    assert (denied.returncode, "need a login" in denied.stderr) == (125, True)
+    made = home.run_ours(
+        "create", "-q", "--name", "with-login", "--creds", f"{USER}:{PASSWORD}", image, "true"
+    )
+    assert made.returncode == 0, made.stderr
+
+
+def test_registry_that_wants_no_login_takes_any(home: Home) -> None:
+    """As with Podman."""
+    home.configure('[[registry]]\nlocation = "localhost:5000"\ninsecure = true')
+    for name in ("localhost:5000", "http://localhost:5000/v2/"):
+        for program in (home.run_ours, home.run_podman):
+            result = program("login", "-u", "any", "--password-stdin", name, text="thing")
+            assert result.stdout == SUCCESS, result.stderr
+    assert home.run_ours("logout", "localhost:5000").returncode == 0

@@ -115,7 +115,7 @@ def test_mirror_is_asked_and_the_name_stays(home: Home, pair: tuple[FakeRegistry
     assert by_podman.stdout.split() == result.stdout.split()
 
 
-@pytest.mark.parametrize("how", ["no image", "wrong blob", "no blob", "denied", "nonsense"])
+@pytest.mark.parametrize("how", ["no image", "wrong blob", "no blob", "denied", "nonsense", "busy"])
 def test_mirror_that_fails_is_passed_over(
     home: Home, pair: tuple[FakeRegistry, FakeRegistry], how: str
 ) -> None:
@@ -128,8 +128,10 @@ def test_mirror_that_fails_is_passed_over(
         mirror.blobs.clear()
     elif how == "denied":
         mirror.rules["/v2/team/app/manifests/latest"] = lambda handler: handler.answer(403)
-    else:
+    elif how == "nonsense":
         mirror.rules["/v2/team/app/manifests/latest"] = lambda handler: handler.answer(200, b"<html>")
+    else:
+        mirror.rules["/v2/team/app/manifests/latest"] = lambda handler: handler.answer(503)
     result = home.run("usercontainer", "pull", "example.test/apps/app")
     assert result.returncode == 0, result.stderr
     assert f"The mirror {mirror.host}/team/app is passed over" in result.stderr

@@ -10,6 +10,7 @@ from usercontainerd.cli.container_table import build_table, explain_diagnostics,
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
 from usercontainerd.cli.pull import pull_with_progress, read_policy
+from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
 from usercontainerd.engine.lookup import container_id
 
@@ -22,6 +23,7 @@ CREATE = Verb(
     "IMAGE [COMMAND] [ARG...]",
     "Make a container from an image, without starting it",
     (
+        *ACCESS_OPTIONS,
         Option("--cidfile FILE", "write the container's ID into a new file"),
         Option("--name NAME", "the container's name; one is made up without it"),
         Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
@@ -57,6 +59,7 @@ def run_create(call: Call) -> int:
         read_policy(options.value("pull"), "missing"),
         options.value("platform"),
         quiet=options.flag("quiet"),
+        access=read_access(call),
     )
     create_container(context, definition, record, publish_all=options.flag("publish-all"))
     identity = container_id(name)

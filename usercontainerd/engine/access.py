@@ -38,6 +38,7 @@ def open_client(
     """
     from usercontainerd.registry.certificates import find_certificates
     from usercontainerd.registry.client import RegistryClient
+    from usercontainerd.registry.patience import Patience
     from usercontainerd.registry.transport import Transport
 
     if access.tls_verify is not None:
@@ -50,7 +51,11 @@ def open_client(
     certificates = find_certificates(host, home_config, environment, cert_dir=access.cert_dir)
     return RegistryClient(
         endpoint,
-        Transport(environment, replace(certificates, host=endpoint.host)),
+        Transport(
+            environment,
+            replace(certificates, host=endpoint.host),
+            patience=Patience(tries=2) if endpoint.is_mirror else None,  # there is another place to ask
+        ),
         find_credentials=lambda: look_up_credentials(context, endpoint.reference, access),
     )
 

@@ -118,7 +118,13 @@ class CredentialHelper:
         try:
             os.write(feed, data)
             os.close(feed)
-            pid = spawn((program, action), self._environment, stdin=stdin, stdout=stdout)
+            pid = spawn(
+                (program, action),
+                self._environment,
+                stdin=stdin,
+                stdout=stdout,
+                reset_signals=(signal.SIGPIPE,),  # which Python ignores
+            )
         except BaseException:
             os.close(answers)
             raise
