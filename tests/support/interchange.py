@@ -165,7 +165,7 @@ class Tools:
         """Remove podman's store, which is mounted on itself in podman's own namespace."""
         storage = self.directory / "data" / "containers"
         if storage.exists():
-            script = f"umount {storage}/storage/overlay 2>/dev/null; rm -rf {storage}"
+            script = f"umount {storage}/*/overlay 2>/dev/null; rm -rf {storage}"
             self.run("podman", "unshare", "sh", "-c", script)
 
     def forget_podman(self) -> None:

@@ -23,6 +23,7 @@ VERBS = {
     "history": ("history", "Show how an image came to be"),
     "image diff": ("image_diff", "Show what an image's top layer changes, or how two images differ"),
     "image exists": ("image_names", "Tell by the exit status whether an image is here"),
+    "image import-storage": ("import_storage", "Take over images of Podman's own store"),
     "image inspect": ("inspect", "Show everything about images, as JSON"),
     "image mount": ("image_mounts", "Mount images, inside `usercontainer unshare`"),
     "image prune": ("image_removal", "Remove images that nothing needs"),
@@ -64,7 +65,7 @@ GROUPS = {
         **{verb: verb for verb in ("history", "load", "pull", "push", "save", "search", "tag", "untag")},
         **{
             verb: f"image {verb}"
-            for verb in ("diff", "exists", "inspect", "mount", "prune", "tree", "unmount")
+            for verb in ("diff", "exists", "import-storage", "inspect", "mount", "prune", "tree", "unmount")
         },
         "list": "images",
         "ls": "images",

@@ -128,7 +128,9 @@ class Pull:
             keep_blobs=settings.keep_blobs,
             where=str(self._reference),
         )
-        self._fetcher.fetch(dict(zip(configuration.diff_ids, image.manifest.layers, strict=True)))
+        describe = getattr(self._source, "describe_layers", None)
+        layers = image.manifest.layers if describe is None else describe(configuration.diff_ids)
+        self._fetcher.fetch(dict(zip(configuration.diff_ids, layers, strict=True)))
         record = self._build_record(image, configuration)
         self._store_records(record, image, data)
         return record

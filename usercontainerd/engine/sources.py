@@ -4,10 +4,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from hashlib import _Hash
     from typing import Protocol
 
+    from usercontainerd.oci.digest import Digest
     from usercontainerd.oci.manifest import Descriptor, FetchedManifest
 
     class ImageSource(Protocol):
@@ -49,3 +50,9 @@ if TYPE_CHECKING:
             state: _Hash | None = None,
         ) -> None:
             """The same from byte ``start`` on; ``state`` is the hash of what is before, and of the whole in the end."""
+
+    class UnpackedSource(ImageSource, Protocol):
+        """A source whose layers are unpacked already: the compressed blobs that its manifest names are gone."""
+
+        def describe_layers(self, diff_ids: Sequence[Digest], /) -> list[Descriptor]:
+            """Return what ``copy_blob`` gives instead of the manifest's layers: their archives, by diffID."""

@@ -197,6 +197,13 @@ class LayerStore:
         """A lock that keeps containers from starting, which is what mounts layers."""
         return ObjectLock(self._store.lock(STARTING))
 
+    def add_blob(self, diff_id: Digest, blob: LayerBlob) -> None:
+        """Note a further compressed form of a layer. The caller holds the lock of the image records."""
+        record = self.read(diff_id)
+        if record is not None and blob.digest not in [known.digest for known in record.blobs]:
+            record.blobs = (*record.blobs, blob)
+            write_atomic(f"{self._store.layer(diff_id)}/layer.json", record.render(), sync=False)
+
     def make_durable(self, diff_ids: Iterable[Digest]) -> None:
         """Bring layers that were made in this boot to disk for good: one syncfs(2) for all of them."""
         records = [r for r in (self.read(d) for d in diff_ids) if r is not None and r.boot is not None]

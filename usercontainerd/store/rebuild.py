@@ -45,9 +45,9 @@ def rebuild_layer(directory: int, write: Callable[[bytes], object], module: Any)
                 write(b"".join(buffer))
                 buffer.clear()
                 size = 0
-                _copy(path, offset, length, whole, write)
+                copy_file(path, offset, length, whole, write)
                 continue
-            _copy(path, offset, length, whole, buffer.append)
+            copy_file(path, offset, length, whole, buffer.append)
         else:
             buffer.append(data)
             length = len(data)  # noqa: PLW2901
@@ -65,7 +65,8 @@ def _missing() -> StoreError:
     )
 
 
-def _copy(path: bytes, offset: int, size: int, whole: bool, write: Callable[[bytes], object]) -> None:
+def copy_file(path: bytes, offset: int, size: int, whole: bool, write: Callable[[bytes], object]) -> None:
+    """Hand ``size`` bytes of a file to ``write``; it must have no others if ``whole``. Raises ``StoreError``."""
     try:
         fd = os.open(path, _FILE)
     except OSError as error:

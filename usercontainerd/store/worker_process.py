@@ -44,6 +44,7 @@ from usercontainerd.store.rebuild import rebuild_layer
 from usercontainerd.store.recipe import NAME, Recorder
 from usercontainerd.store.survey import list_touched
 from usercontainerd.store.tar import TarReader
+from usercontainerd.store.tarsplit import join_layer
 from usercontainerd.store.unpack import MappedIds, Unpacker
 
 TYPE_CHECKING = False
@@ -265,6 +266,13 @@ def rebuild_stream(_order: dict[str, Any], fds: Sequence[int], codecs: Codecs, _
     return _write_output(stream, lambda write: rebuild_layer(directory, write, codecs.gzip))
 
 
+def join_stream(_order: dict[str, Any], fds: Sequence[int], codecs: Codecs, _ids: MappedIds) -> bytes:
+    """Write the archive of a layer of another tool's store to a stream; return the reply."""
+    directory, split, stream = fds
+    _forget_modules()
+    return _write_output(stream, lambda write: join_layer(directory, split, write, codecs))
+
+
 def _write_output(stream: int, make: Callable[[Callable[[bytes], object]], Sequence[str] | None]) -> bytes:
     """Let ``make`` write to the stream and close it; return the reply, with the warnings it returns."""
 
@@ -338,6 +346,7 @@ def _write_changes(stream: int, changes: Callable[[], Iterable[tuple[bytes, byte
 _CHILDREN = {
     "unpack": unpack_stream,
     "rebuild": rebuild_stream,
+    "join": join_stream,
     "survey": survey_stream,
     "archive": archive_stream,
     "export": archive_stream,
