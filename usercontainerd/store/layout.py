@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.kernel.atomicfile import explain_write_error
+from usercontainerd.kernel.placement import spread_directories
 from usercontainerd.kernel.trees import make_private_directories
 
 TYPE_CHECKING = False
@@ -103,6 +104,7 @@ class Store:
                 make_private_directories(path)
             except OSError as error:
                 raise explain_write_error(error, path) from error
+        spread_directories(self.staging)
 
 
 def sync_filesystem(path: str) -> None:
