@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ ACCEPT = [{"type": "insecureAcceptAnything"}]
 REJECT = [{"type": "reject"}]
 
 
-def run(*command: str, data: bytes | None = None, **variables: str) -> bytes:
+def run(*command: str, data: bytes | None = None, variables: Mapping[str, str] | None = None) -> bytes:
     """Run a program that has to succeed; return what it wrote."""
-    environment = {**os.environ, **variables}
+    environment = {**os.environ, **(variables or {})}
     result = subprocess.run(
         command, input=data, capture_output=True, env=environment, check=False, timeout=120
     )
@@ -36,14 +36,14 @@ def run(*command: str, data: bytes | None = None, **variables: str) -> bytes:
 
 
 class Signing:
-    """GPG keys ``good``, ``other``, ``expired`` and ``revoked``, sigstore keys, and signed images in the registry."""
+    """GPG keys ``good``, ``other``, ``parent``, ``expired`` and ``revoked``, and images in the registry to sign."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
         self.gpg_home = str(top / "gpg")
         os.mkdir(self.gpg_home, 0o700)
         self.fingerprints: dict[str, str] = {}
-        for name in ("good", "other", "revoked"):
+        for name in ("good", "other", "revoked", "parent"):
             self._make_gpg_key(name)
         self._make_gpg_key("expired", expires="1d")
         self.digest = self._copy("busybox", f"{APP}:1")

@@ -88,6 +88,8 @@ _PACKAGES = {
     "pasta": ("passt", {}),
     "requests": ("python3-requests", {"arch": "python-requests"}),
     "toml": ("python3-toml", {"arch": "python-toml"}),
+    "gpg": ("gnupg2", {"debian": "gnupg", "suse": "gpg2", "arch": "gnupg"}),
+    "cryptography": ("python3-cryptography", {"arch": "python-cryptography"}),
 }
 _INSTALLERS = {
     "debian": "sudo apt install",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usercontainerd.engine.context import Context
+    from usercontainerd.trust.policy import Policy
 
 LEAST_CRUN = (1, 8)
 _NEEDED_FEATURES = ("+CAP", "+SECCOMP")
@@ -90,13 +91,49 @@ def check_init(_context: Context) -> Iterator[Finding]:
 
 def check_python_packages(_context: Context) -> Iterator[Finding]:
     """What is imported only when needed."""
-    from importlib.util import find_spec
-
-    absent = [package for package in _PACKAGES if find_spec(package) is None]
+    absent = [package for package in _PACKAGES if not has_package(package)]
     for package in absent:
         yield lost(f"python {package}", "not installed", _PACKAGES[package], suggest_installation(package))
     if not absent:
         yield fine("python", f"{sys.version.split()[0]} with {', '.join(_PACKAGES)}")
 
 
-TOOL_CHECKS = (check_crun, check_pasta, check_init, check_python_packages)
+def check_signature_policy(context: Context) -> Iterator[Finding]:
+    """The file that says which images may come, and what checks the signatures that it wants."""
+    from usercontainerd.base.errors import HostError, InvalidFormat, PullDenied
+    from usercontainerd.engine.admission import list_home_configs
+    from usercontainerd.trust.policy import policy_files, read_policy
+
+    name, what = "signature policy", "images cannot be pulled or loaded"
+    try:
+        policy = read_policy(policy_files(list_home_configs(context)))
+    except PullDenied:
+        yield lost(name, "there is no policy.json", what, suggest_installation("containers-common"))
+        return
+    except (InvalidFormat, HostError) as error:
+        yield lost(name, str(error), what, "see containers-policy.json(5)")
+        return
+    yield judge_policy(policy, find_program("gpg", "gpg2"), has_package("cryptography"))
+
+
+def judge_policy(policy: Policy, gpg: str | None, cryptography: bool) -> Finding:
+    """By what the policy wants and what is there to check it. Pure."""
+    wanted = {type(requirement).__name__ for requirement in policy.list_requirements()}
+    name = "signature policy"
+    if "SignedBy" in wanted and gpg is None:
+        return lost(name, policy.path, "images that need a GPG signature", suggest_installation("gpg"))
+    if "SigstoreSigned" in wanted and not cryptography:
+        return lost(
+            name, policy.path, "images that need a sigstore signature", suggest_installation("cryptography")
+        )
+    return fine(name, policy.path)
+
+
+def has_package(package: str) -> bool:
+    """Tell whether a Python package is installed, without importing it."""
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+TOOL_CHECKS = (check_crun, check_pasta, check_init, check_python_packages, check_signature_policy)

@@ -96,6 +96,11 @@ class Policy:
     transports: Mapping[str, Mapping[str, tuple[Requirement, ...]]]
     path: str
 
+    def list_requirements(self) -> tuple[Requirement, ...]:
+        """Return all that it wants anywhere."""
+        lists = [self.default, *(one for scopes in self.transports.values() for one in scopes.values())]
+        return tuple(requirement for one in lists for requirement in one)
+
     def find_requirements(self, image: ImageIdentity) -> tuple[Requirement, ...]:
         """Return what holds for ``image``: the most specific scope alone counts."""
         scopes = self.transports.get(image.transport, {})

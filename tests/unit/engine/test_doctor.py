@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from usercontainerd.cli.doctor import render_findings
@@ -14,7 +16,8 @@ from usercontainerd.engine.host_checks import (
     judge_user_namespaces,
 )
 from usercontainerd.engine.session_checks import judge_controllers, judge_units
-from usercontainerd.engine.tool_checks import judge_crun
+from usercontainerd.engine.tool_checks import judge_crun, judge_policy
+from usercontainerd.trust.policy import parse_policy
 
 FINE, LOST, MISSING = Verdict.FINE, Verdict.LOST, Verdict.MISSING
 
@@ -81,6 +84,24 @@ def test_units() -> None:
 )
 def test_crun(text: str, verdict: str) -> None:
     assert judge_crun("/usr/bin/crun", text).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("requirement", "gpg", "cryptography", "verdict"),
+    [
+        ({"type": "reject"}, None, False, FINE),
+        ({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}, None, True, LOST),
+        ({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}, "/usr/bin/gpg", False, FINE),
+        ({"type": "sigstoreSigned", "keyPath": "/k"}, "/usr/bin/gpg", False, LOST),
+        ({"type": "sigstoreSigned", "keyPath": "/k"}, None, True, FINE),
+    ],
+)
+def test_signature_policy(
+    requirement: dict[str, str], gpg: str | None, cryptography: bool, verdict: str
+) -> None:
+    document = {"default": [{"type": "reject"}], "transports": {"docker": {"a.example": [requirement]}}}
+    policy = parse_policy(json.dumps(document).encode(), "/etc/containers/policy.json")
+    assert judge_policy(policy, gpg, cryptography).verdict == verdict
 
 
 def test_file_systems() -> None:
