@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.signing import ACCEPT, APP, LONG_AGO, REJECT, Place, Signing, claim
-from usercontainerd.engine.images import list_images
+from usercontainerd.engine.local_images import list_images
 
 Requirements = list[dict[str, Any]]
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.native.test_image_verbs import cli, here, image_id, lines, out
+from tests.native.test_image_verbs import cli, here, image_id, lines, nothing_here, out
 from tests.support.containers import BUSYBOX, run
 
 WEB = "localhost:5000/web:latest"
 NAMES = ("--noheading", "--format", "{{.Repository}}:{{.Tag}}")
-__all__ = ["here"]
+__all__ = ["here", "nothing_here"]
 
 
 @pytest.fixture(autouse=True)

@@ -37,8 +37,14 @@ def lines(*words: str) -> list[str]:
     return cli(*words).stdout.splitlines()
 
 
+@pytest.fixture(scope="module")
+def nothing_here() -> None:
+    """What other tests have left would be listed, too."""
+    cli("rmi", "-a", "-f")
+
+
 @pytest.fixture(autouse=True)
-def here(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def here(nothing_here: None) -> Iterator[None]:
     """Each test has busybox and web, of which busybox is the parent, in a store that is empty afterwards."""
     cli("pull", "-q", BUSYBOX, WEB)
     yield

@@ -8,13 +8,13 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.native.test_image_verbs import cli, here, image_id, lines, out
+from tests.native.test_image_verbs import cli, here, image_id, lines, nothing_here, out
 from tests.support.containers import BUSYBOX, run, wait_until
 from tests.support.fakeregistry import build_tar, file, member
 from tests.support.images import ImageMaker, directory, hard_link, symlink
 
 WEB = "localhost:5000/web:latest"
-__all__ = ["here"]
+__all__ = ["here", "nothing_here"]
 
 
 def unshared(script: str, *, status: int = 0) -> subprocess.CompletedProcess[str]:

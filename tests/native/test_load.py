@@ -18,8 +18,8 @@ from usercontainerd.base.errors import DigestMismatch, InvalidFormat, NoSuchImag
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
 from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import empty_trash, list_images, open_images
 from usercontainerd.engine.loading import LoadedImage, load_images, pull_archived
+from usercontainerd.engine.local_images import empty_trash, list_images, open_images
 from usercontainerd.store.layout import Store
 
 OTHER_LAYER = build_tar(member("etc", tarfile.DIRTYPE), file("etc/motd", b"hello"))

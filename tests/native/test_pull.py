@@ -21,7 +21,8 @@ from usercontainerd.base.errors import (
 from usercontainerd.definition.model import PullPolicy
 from usercontainerd.engine.context import Context
 from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import list_images, open_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import list_images, open_images
 from usercontainerd.oci.platform import Platform
 from usercontainerd.store.worker import Worker
 

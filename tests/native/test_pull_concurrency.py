@@ -14,7 +14,8 @@ from tests.support.pulling import snapshot, start_pull, store_of, wait_for_child
 from usercontainerd.base.errors import NoSuchImage, RegistryError, StoreError
 from usercontainerd.engine.context import Context
 from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import list_images, open_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import list_images, open_images
 
 
 def test_two_processes_share_the_work(context: Context, registry: FakeRegistry) -> None:

@@ -16,7 +16,8 @@ from tests.support.pulling import pull, snapshot, start_pull, store_of
 from usercontainerd.base.errors import RegistryError
 from usercontainerd.engine.context import Context
 from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import open_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import open_images
 from usercontainerd.oci.digest import Digest
 from usercontainerd.store.partial import measure_partial, partial_path
 

@@ -23,7 +23,8 @@ from usercontainerd.base.errors import (
     UsercontainerError,
 )
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import list_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import list_images
 
 
 def test_tampered_blob(context: Context, registry: FakeRegistry) -> None:

@@ -15,10 +15,10 @@ from usercontainerd.base.errors import (
     InvalidFormat,
     SubIdsMissing,
 )
-from usercontainerd.engine import images as use_cases
 from usercontainerd.engine.context import Context
 from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import open_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import open_images
 from usercontainerd.kernel.idmap import plan_single_map
 
 DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
@@ -190,7 +190,9 @@ def test_owner_beyond_the_mapping(context: Context, registry: FakeRegistry) -> N
 def test_without_subordinate_ids(
     context: Context, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(use_cases, "read_id_map", lambda uid, gid, _user: plan_single_map(uid, gid))
+    monkeypatch.setattr(
+        "usercontainerd.kernel.idmap.read_id_map", lambda uid, gid, _user: plan_single_map(uid, gid)
+    )
     registry.add_image("app", "latest", [SMALL])
     assert (pull(context, registry) / "bin" / "sh").exists()
     registry.add_image("app", "other", [build_tar(file("x", gid=42))])

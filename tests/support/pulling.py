@@ -15,7 +15,8 @@ from tests.support.fakeregistry import FakeRegistry, build_tar, file, member
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.images import empty_trash, open_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import empty_trash, open_images
 from usercontainerd.store.layout import Store
 
 DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE

@@ -30,7 +30,7 @@ class Details:
 
     def __init__(self, call: Call, fields: set[str]) -> None:
         from usercontainerd.engine.image_family import ImageFamily
-        from usercontainerd.engine.images import open_images
+        from usercontainerd.engine.local_images import open_images
 
         self._images = open_images(call.context())
         self._labels = bool(fields & LABELS)

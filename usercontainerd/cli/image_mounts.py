@@ -69,7 +69,7 @@ def run_mount(call: Call) -> int:
     if options.flag("all"):
         if words:
             raise InvalidArgument("--all mounts all images", hint="give either --all or names")
-        from usercontainerd.engine.images import list_images
+        from usercontainerd.engine.local_images import list_images
 
         words = [str(record.id) for record in list_images(context)]
     mounts = [mount_image(context, word) for word in words] if words else list_mounts(context)

@@ -53,7 +53,7 @@ def run_untag(call: Call) -> int:
 
 def run_exists(call: Call) -> int:
     """Look."""
-    from usercontainerd.engine.images import find_image
+    from usercontainerd.engine.local_images import find_image
 
     try:
         return 0 if find_image(call.context(), call.words[0]) is not None else ABSENT

@@ -15,7 +15,7 @@ from usercontainerd.daemon.connection import RemoteError
 from usercontainerd.daemon.container import ContainerObject
 from usercontainerd.daemon.image import ImageObject
 from usercontainerd.engine.containers import UNITS, State, list_containers, read_container
-from usercontainerd.engine.images import list_images
+from usercontainerd.engine.local_images import list_images
 from usercontainerd.engine.lookup import is_known
 from usercontainerd.engine.summaries import summarise_definition
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH, SERVICE, UnitStatus, unit_path

@@ -8,8 +8,8 @@ from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, 
 from usercontainerd.base.names import check_container_name, is_template_name
 from usercontainerd.daemon.connection import Variant
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
-from usercontainerd.engine.images import get_image
 from usercontainerd.engine.lifecycle import is_idle
+from usercontainerd.engine.local_images import get_image
 from usercontainerd.engine.verification import verify_file
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories, remove_file

@@ -10,7 +10,7 @@ from usercontainerd.daemon import definitions
 from usercontainerd.daemon.server import Provider
 from usercontainerd.engine.containers import State
 from usercontainerd.engine.facts import count_subordinate_ids, lingers, list_controllers, list_features
-from usercontainerd.engine.images import find_image
+from usercontainerd.engine.local_images import find_image
 from usercontainerd.engine.lookup import resolve_name
 
 TYPE_CHECKING = False

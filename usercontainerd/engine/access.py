@@ -75,7 +75,7 @@ def look_up_credentials(
 
 def look_up_login(context: Context, key: str, access: RegistryAccess = AS_CONFIGURED) -> Login | None:
     """Return the login for a registry or ``registry/path`` that the files and helpers have."""
-    from usercontainerd.engine.images import read_registries
+    from usercontainerd.engine.local_images import read_registries
     from usercontainerd.registry.authfiles import find_login
 
     files = find_authfiles(context, access)

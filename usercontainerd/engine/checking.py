@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from usercontainerd.base.errors import StoreError, UsercontainerError
 from usercontainerd.base.names import is_container_name
 from usercontainerd.engine.definitions import read_definition
-from usercontainerd.engine.images import empty_trash, find_image, open_images
 from usercontainerd.engine.layer_checking import examine_layers
+from usercontainerd.engine.local_images import empty_trash, find_image, open_images
 from usercontainerd.store.checking import StoreCheck
 from usercontainerd.store.findings import Finding, Severity
 from usercontainerd.store.tidiness import check_directories, check_leftovers

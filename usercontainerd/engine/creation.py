@@ -15,7 +15,7 @@ from usercontainerd.definition.model import MountType, Port
 from usercontainerd.definition.toml_reader import parse_table
 from usercontainerd.definition.vocabulary import normalise_signal
 from usercontainerd.engine.definitions import build_owner
-from usercontainerd.engine.images import open_images
+from usercontainerd.engine.local_images import open_images
 from usercontainerd.engine.lookup import is_known
 from usercontainerd.engine.naming import generate_name
 from usercontainerd.kernel.atomicfile import FileLock, explain_write_error, write_atomic

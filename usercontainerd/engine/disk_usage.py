@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.engine.image_users import find_users
-from usercontainerd.engine.images import open_images, start_worker
+from usercontainerd.engine.local_images import open_images, start_worker
 from usercontainerd.runtime.remains import layer_directory
 
 TYPE_CHECKING = False

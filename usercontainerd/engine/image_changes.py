@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usercontainerd.engine.images import get_image, open_images, start_worker
+from usercontainerd.engine.local_images import get_image, open_images, start_worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

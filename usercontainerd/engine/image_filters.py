@@ -11,7 +11,7 @@ import time
 from usercontainerd.base.errors import InvalidArgument, NoSuchImage, UsercontainerError
 from usercontainerd.base.times import parse_moment, parse_rfc3339
 from usercontainerd.engine.image_family import ImageFamily
-from usercontainerd.engine.images import find_image, open_images
+from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.oci.patterns import is_named
 
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usercontainerd.engine.image_family import ImageFamily
-from usercontainerd.engine.images import get_image, open_images
+from usercontainerd.engine.local_images import get_image, open_images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.engine.image_family import ImageFamily
-from usercontainerd.engine.images import find_image, open_images
+from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.oci.manifest import Manifest, parse_manifest
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import HostError, StoreError
-from usercontainerd.engine.images import get_image, open_images
+from usercontainerd.engine.local_images import get_image, open_images
 from usercontainerd.kernel.trees import make_private_directories, remove_tree
 
 TYPE_CHECKING = False

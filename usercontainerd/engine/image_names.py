@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usercontainerd.base.errors import InvalidReference, NoSuchImage, UsercontainerError
-from usercontainerd.engine.images import get_image, open_images, read_registries
+from usercontainerd.engine.local_images import get_image, open_images, read_registries
 from usercontainerd.oci.reference import Reference, parse_reference
 from usercontainerd.store.images import NameRecord
 

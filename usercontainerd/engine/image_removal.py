@@ -9,8 +9,7 @@ from usercontainerd.base.errors import InUse, InvalidArgument, NoSuchImage
 from usercontainerd.engine.image_family import ImageFamily
 from usercontainerd.engine.image_names import find_meant_names, reread_image
 from usercontainerd.engine.image_users import find_users
-from usercontainerd.engine.images import empty_trash, get_image, open_images
-from usercontainerd.engine.lifecycle import find_own_definition, remove_container, stop_containers
+from usercontainerd.engine.local_images import empty_trash, get_image, open_images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,6 +119,8 @@ def explain_use(record: ImageRecord, users: Sequence[Container]) -> InUse:
 
 
 def _evict(context: Context, manager: Manager, users: Iterable[Container]) -> None:
+    from usercontainerd.engine.lifecycle import find_own_definition, remove_container, stop_containers
+
     for user in users:
         if find_own_definition(context.paths, user.name) is None:
             remove_container(context, manager, user.name, force=True)

@@ -5,7 +5,7 @@ Layers are called by their diffIDs, as ``inspect`` and the store call them.
 
 from __future__ import annotations
 
-from usercontainerd.engine.images import get_image, open_images
+from usercontainerd.engine.local_images import get_image, open_images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from usercontainerd.engine.containers import (
     read_container,
 )
 from usercontainerd.engine.lookup import list_known
-from usercontainerd.engine.summaries import summarise_definition
 from usercontainerd.runtime.summary import read_summary
 
 TYPE_CHECKING = False
@@ -51,6 +50,8 @@ def find_users(context: Context, manager: Manager | None) -> ImageUsers:
     """
 
     def summarise(name: str) -> Summary:
+        from usercontainerd.engine.summaries import summarise_definition
+
         return summarise_definition(context, name)
 
     paths = context.paths

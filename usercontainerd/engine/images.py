@@ -1,19 +1,11 @@
-"""Use cases of images: pull, list, find. Plain blocking functions, safe across processes.
+"""Having an image: pulled if the policy says so. A plain blocking function, safe across processes.
 
 What can be answered from the store alone is answered before anything heavy (``requests``) is imported.
 """
 
 from __future__ import annotations
 
-import os
-import time
-
-from usercontainerd.base.errors import (
-    InvalidReference,
-    NoSuchImage,
-    PullDenied,
-    RegistryError,
-)
+from usercontainerd.base.errors import NoSuchImage, PullDenied, RegistryError
 from usercontainerd.definition.model import PullPolicy
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
 from usercontainerd.engine.endpoints import (
@@ -23,87 +15,40 @@ from usercontainerd.engine.endpoints import (
     keep_meaning,
     try_candidates,
 )
-from usercontainerd.kernel.idmap import read_id_map
+from usercontainerd.engine.local_images import (
+    current_time,
+    empty_trash,
+    find_image,
+    get_image,
+    ignore_progress,
+    list_images,
+    open_images,
+    read_registries,
+    start_worker,
+)
 from usercontainerd.oci.platform import Platform, choose_platform
 from usercontainerd.oci.reference import Reference, parse_reference
-from usercontainerd.registry.configuration import RegistriesConfiguration
-from usercontainerd.registry.configuration_files import read_registries_configuration
-from usercontainerd.registry.recorded_aliases import find_recorded_aliases
-from usercontainerd.store.images import ImageRecord, ImageStore
-from usercontainerd.store.layout import Store
-from usercontainerd.store.worker import Worker
+from usercontainerd.store.images import ImageRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from usercontainerd.engine.context import Context
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.registry_source import RegistrySource
 
-    class Progress(Protocol):
-        """Called with what happens.
-
-        A phase (see ``pulling``), the item, bytes done and in all (0: unknown).
-        """
-
-        def __call__(self, phase: str, item: str, done: int, total: int, /) -> None: ...  # noqa: D102
-
-
-def ignore_progress(_phase: str, _item: str, _done: int, _total: int, /) -> None:
-    """The progress of those who do not care."""
-
-
-def open_images(context: Context) -> ImageStore:
-    """Return the user's images; nothing is made on disk."""
-    return ImageStore(Store(context.paths))
-
-
-def read_registries(context: Context) -> RegistriesConfiguration:
-    """Read registries.conf as it applies to the user. Raises ``InvalidFormat``."""
-    return read_registries_configuration(
-        os.path.dirname(context.paths.config),
-        dict(context.environment),
-        recorded=find_recorded_aliases(os.path.dirname(context.paths.cache)),
-    )
-
-
-def list_images(context: Context) -> list[ImageRecord]:
-    """Return all images with their names, the one pulled last first."""
-    return open_images(context).all()
-
-
-def find_image(context: Context, text: str) -> ImageRecord | None:
-    """Find an image in the store by name or ID prefix, as ``pull`` would understand the name.
-
-    None if not there.
-    """
-    images = open_images(context)
-    try:
-        reference = parse_reference(text)
-    except InvalidReference:
-        return images.find(text, ())  # an ID, or raises again
-    if not reference.is_short:
-        return images.find(text, ())
-    # A name comes before an ID that looks like it.
-    for candidate in read_registries(context).local_candidates(reference):
-        found = images.find(str(candidate), ())
-        if found is not None:
-            return found
-    return images.find(text, ())
-
-
-def get_image(context: Context, text: str) -> ImageRecord:
-    """``find_image``, but raise ``NoSuchImage``."""
-    found = find_image(context, text)
-    if found is None:
-        raise NoSuchImage(f"there is no image {text!r} here", hint=f"usercontainer pull {text}")
-    return found
-
-
-def start_worker(context: Context) -> Worker:
-    """Start the process that unpacks and deletes inside the user namespace."""
-    id_map = read_id_map(context.uid, context.gid, context.user)
-    return Worker(context.programs.unpack_layer, id_map, user=context.user, uid=context.uid, gid=context.gid)
+__all__ = [
+    "Progress",
+    "current_time",
+    "empty_trash",
+    "find_image",
+    "get_image",
+    "ignore_progress",
+    "list_images",
+    "open_images",
+    "pull_image",
+    "read_registries",
+    "start_worker",
+]
 
 
 def pull_image(
@@ -181,20 +126,3 @@ def _is_usable(context: Context, record: ImageRecord, platform: Platform | None)
         if choose_platform(platform, [Platform(system, architecture, variant)]) is None:
             return False
     return open_images(context).is_whole(record)
-
-
-def empty_trash(context: Context) -> None:
-    """Delete what is in the trash; what cannot be deleted stays for the next time."""
-    store = Store(context.paths)
-    try:
-        names = os.listdir(store.trash)
-    except FileNotFoundError:
-        return
-    if names:
-        with start_worker(context) as worker:
-            worker.remove(store.trash, names)
-
-
-def current_time() -> int:
-    """Seconds since the epoch."""
-    return int(time.time())

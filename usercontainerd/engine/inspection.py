@@ -13,7 +13,7 @@ from usercontainerd.base.names import unit_name
 from usercontainerd.definition.model import MountType, Restart
 from usercontainerd.engine.containers import State, derive_state
 from usercontainerd.engine.definitions import read_definition
-from usercontainerd.engine.images import find_image, open_images
+from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.engine.lookup import container_id, find_init
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform

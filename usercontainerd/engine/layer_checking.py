@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import Busy, HostError, StoreError, UsercontainerError
-from usercontainerd.engine.images import start_worker
 from usercontainerd.engine.layer_streams import open_layer_tar
+from usercontainerd.engine.local_images import start_worker
 from usercontainerd.oci.digest import Digest
 from usercontainerd.store.findings import Finding, Severity
 from usercontainerd.store.tar import printable_name

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.digest import Digest
     from usercontainerd.oci.manifest import Descriptor

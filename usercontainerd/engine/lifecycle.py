@@ -151,7 +151,7 @@ def remove_remains(context: Context, name: str) -> None:
     Raises ``StoreError`` if something is left.
     """
     from usercontainerd.engine.containers import summary_cache
-    from usercontainerd.engine.images import empty_trash
+    from usercontainerd.engine.local_images import empty_trash
     from usercontainerd.kernel.trees import make_private_directories, remove_file, remove_tree
     from usercontainerd.runtime.remains import discard_runtime_state, trash_directory
 

@@ -21,7 +21,6 @@ from usercontainerd.engine.docker_archives import (
     choose_in_docker_archive,
     list_docker_archive,
 )
-from usercontainerd.engine.images import ignore_progress
 from usercontainerd.engine.layout_sources import (
     INDEX,
     DirSource,
@@ -29,6 +28,7 @@ from usercontainerd.engine.layout_sources import (
     list_layout,
     parse_local_name,
 )
+from usercontainerd.engine.local_images import ignore_progress
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.pulling import Pull
 from usercontainerd.oci.manifest import MAX_MANIFEST
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from usercontainerd.engine.admission import Admission, Approve
     from usercontainerd.engine.archive_members import Members
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.platform import Platform
     from usercontainerd.store.images import ImageRecord

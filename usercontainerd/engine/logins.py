@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from usercontainerd.base.errors import InvalidArgument, InvalidReference, NoSuchImage, RegistryError
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, look_up_login, open_client
-from usercontainerd.engine.images import read_registries
+from usercontainerd.engine.local_images import read_registries
 from usercontainerd.oci.reference import Reference, parse_reference, parse_registry
 from usercontainerd.registry.authfile_changes import (
     AuthFileEditor,

@@ -23,7 +23,8 @@ from usercontainerd.definition.model import (
 )
 from usercontainerd.definition.vocabulary import normalise_signal
 from usercontainerd.engine.definitions import read_definition
-from usercontainerd.engine.images import ignore_progress, open_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import ignore_progress, open_images
 from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volumes
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
@@ -54,7 +55,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.definition.model import Resources
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.oci.image import ImageConfiguration
     from usercontainerd.store.images import ImageRecord, ImageStore
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import Cancelled, DigestMismatch, InvalidFormat, SubIdsMissing
-from usercontainerd.engine.images import current_time, empty_trash, ignore_progress, start_worker
+from usercontainerd.engine.local_images import current_time, empty_trash, ignore_progress, start_worker
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.resolution import ResolvedImage, fetch_configuration, resolve_image
 from usercontainerd.oci.platform import Platform, plan_host_platform
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
     from usercontainerd.engine.layer_fetching import LayerFetcher
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.digest import Digest
     from usercontainerd.oci.image import ImageConfiguration

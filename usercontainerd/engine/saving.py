@@ -23,9 +23,9 @@ from usercontainerd.engine.archive_output import (
 )
 from usercontainerd.engine.docker_archives import MANIFEST, build_docker_manifest
 from usercontainerd.engine.image_names import find_meant_names
-from usercontainerd.engine.images import get_image, ignore_progress, open_images, start_worker
 from usercontainerd.engine.layer_forms import LayerForms, convert_layer_type
 from usercontainerd.engine.layout_sources import DIR_MANIFEST, INDEX, LAYOUT, REF_NAME, name_blob
+from usercontainerd.engine.local_images import get_image, ignore_progress, open_images, start_worker
 from usercontainerd.engine.phases import Phase
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.oci.manifest import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.archive_output import Output
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.oci.digest import Digest
     from usercontainerd.store.images import ImageRecord, ImageStore
     from usercontainerd.store.worker import Worker

@@ -9,7 +9,7 @@ from usercontainerd.definition.reader import load_definition
 from usercontainerd.definition.search import find_definition
 from usercontainerd.engine.containers import summary_cache
 from usercontainerd.engine.definitions import build_owner, definition_directories, plan_watched
-from usercontainerd.engine.images import find_image, open_images
+from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.oci.image import ImageConfiguration

@@ -413,22 +413,23 @@ class ImageStore:
         except FileNotFoundError:
             pass
 
-    def needed_layers(self) -> set[Digest]:
-        """The diffIDs of all layers that must stay. The caller holds ``lock()``."""
-        return {layer for image in self.all() for layer in image.layers}
+    def needed_layers(self, images: Sequence[ImageRecord] | None = None) -> set[Digest]:
+        """The diffIDs of all layers that must stay. The caller holds ``lock()``; ``images`` are all there are."""
+        return {layer for image in (self.all() if images is None else images) for layer in image.layers}
 
-    def needed_blobs(self) -> set[Digest]:
+    def needed_blobs(self, images: Sequence[ImageRecord] | None = None) -> set[Digest]:
         """The digests of all blobs that must stay: whoever deletes blobs asks here. The caller holds ``lock()``.
 
         Of each image its configuration and manifest, of each name the manifest and index that it was pulled by, of
         each layer that is needed the compressed forms (most are not kept, then naming them does no harm). Whatever
         new leads to blobs has to be added here, and nowhere else.
         """
+        images = self.all() if images is None else images
         needed: set[Digest] = set()
-        for image in self.all():
+        for image in images:
             needed.update((image.id, image.manifest))
             needed.update(digest for name in image.names for digest in name.digests)
-        for diff_id in self.needed_layers():
+        for diff_id in self.needed_layers(images):
             layer = self.layers.read(diff_id)
             if layer is not None:
                 needed.update(blob.digest for blob in layer.blobs)
@@ -441,8 +442,9 @@ class ImageStore:
         """
         if self.unreadable():
             return []
-        blobs = self.needed_blobs()
-        gone = self.layers.collect(self.needed_layers())
+        images = self.all()
+        blobs = self.needed_blobs(images)
+        gone = self.layers.collect(self.needed_layers(images))
         self.blobs.collect(blobs)
         return gone
 

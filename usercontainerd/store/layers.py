@@ -17,7 +17,6 @@ from usercontainerd.kernel.atomicfile import explain_write_error, sync_directory
 from usercontainerd.oci.digest import Digest, parse_digest
 from usercontainerd.store.layout import Store, sync_filesystem
 from usercontainerd.store.locks import ObjectLock
-from usercontainerd.store.usage import STARTING, find_layers_in_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,6 +182,8 @@ class LayerStore:
                 self._make_way(record.diff_id)
 
     def _make_way(self, diff_id: Digest) -> None:
+        from usercontainerd.store.usage import find_layers_in_use
+
         with self.lock_use():
             users = find_layers_in_use(self._store.runtime).get(diff_id.hex)
             if users:
@@ -195,6 +196,8 @@ class LayerStore:
 
     def lock_use(self) -> ObjectLock:
         """A lock that keeps containers from starting, which is what mounts layers."""
+        from usercontainerd.store.usage import STARTING  # late: lists of images need none of this
+
         return ObjectLock(self._store.lock(STARTING))
 
     def add_blob(self, diff_id: Digest, blob: LayerBlob) -> None:
@@ -236,6 +239,8 @@ class LayerStore:
         unneeded = [d for d in (self.all() if among is None else among) if d not in needed]
         if not unneeded:
             return []
+        from usercontainerd.store.usage import find_layers_in_use
+
         gone = []
         with self.lock_use():
             used = find_layers_in_use(self._store.runtime)

@@ -19,7 +19,7 @@ from usercontainerd.engine.image_names import plan_name, tag_image, untag_image
 from usercontainerd.engine.image_removal import Removed, prune_images, remove_image
 from usercontainerd.engine.image_tree import build_tree
 from usercontainerd.engine.image_users import ImageUsers
-from usercontainerd.engine.images import open_images
+from usercontainerd.engine.local_images import open_images
 from usercontainerd.oci.digest import Digest, compute_digest
 from usercontainerd.store.images import ImageRecord, NameRecord
 
