@@ -9,7 +9,7 @@ from usercontainerd.cli.container_options import CONTAINER_OPTIONS, REFUSED
 from usercontainerd.cli.container_table import build_table, explain_diagnostics, render_problem
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.cli.pull import pull_with_progress, read_policy
+from usercontainerd.cli.pull import pull_with_progress, read_platform, read_policy
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
 from usercontainerd.engine.lookup import container_id
@@ -57,7 +57,7 @@ def run_create(call: Call) -> int:
         context,
         definition.image,
         read_policy(options.value("pull"), "missing"),
-        options.value("platform"),
+        read_platform(options),
         quiet=options.flag("quiet"),
         access=read_access(call),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.cli.pull import Progress, catch_termination
+from usercontainerd.cli.progress import Progress
+from usercontainerd.cli.pull import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import os
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
-from usercontainerd.cli.pull import Progress, catch_termination
+from usercontainerd.cli.progress import Progress
+from usercontainerd.cli.pull import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

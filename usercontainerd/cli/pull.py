@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 
 from usercontainerd.base.errors import Cancelled, InvalidArgument, printable
-from usercontainerd.base.sizes import format_size
 from usercontainerd.cli.options import Option, Verb
-from usercontainerd.cli.output import truncate, write_error, write_output
+from usercontainerd.cli.output import write_error, write_output
+from usercontainerd.cli.progress import PROGRESS, Progress, read_format
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 
 TYPE_CHECKING = False
@@ -16,9 +15,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from usercontainerd.cli.call import Call
+    from usercontainerd.cli.options import Options
     from usercontainerd.engine.access import RegistryAccess
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.endpoints import Conversation
+    from usercontainerd.engine.retrying import Retry
+    from usercontainerd.oci.platform import Platform
     from usercontainerd.store.images import ImageRecord
 
 PULL = Verb(
@@ -27,62 +29,84 @@ PULL = Verb(
     "Get an image from a registry",
     (
         *ACCESS_OPTIONS,
+        Option("-a, --all-tags", "all images of the repository"),
+        Option("--arch ARCH", "the architecture to choose, instead of this machine's"),
+        Option("--disable-content-trust", "without effect; for scripts made for docker"),
+        Option("--os OS", "the operating system to choose, instead of linux"),
         Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
         Option("--policy POLICY", "always (default), missing, newer or never"),
+        PROGRESS,
         Option("-q, --quiet", "show no progress"),
+        Option("--retry NUMBER", "how often to try again, beside what each request is (default 0)"),
+        Option("--retry-delay DURATION", "how long to wait before that (default 1s, then twice as long)"),
         Option("--signature-policy FILE", "which images may come, instead of policy.json"),
+        Option("--variant VARIANT", "the variant of the architecture to choose, such as v7"),
     ),
     fewest=1,
     details="Prints the image's ID. Short names are looked up as registries.conf(5) says. From files:\n"
     "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], oci:DIRECTORY[:NAME], dir:DIRECTORY.",
-    refused={
-        "--all-tags": "not possible yet",
-        "-a": "not possible yet",
-        "--disable-content-trust": "there is no content trust",
-    },
+    refused={"--decryption-key": "encrypted images are not supported"},
 )
 # As engine.loading.TRANSPORTS, which costs the imports of a pull; docker:// and names go to registries.
 TRANSPORTS = ("docker-archive:", "oci-archive:", "oci:", "dir:")
-_INTERVAL = 0.1  # seconds between two updates of the line
-_SAID = ("resolve", "wait", "download", "exists", "present", "mount", "compress", "upload")
 
 
 def run_pull(call: Call) -> int:
     """Pull each image."""
+    options = call.options
     context = call.context()
-    policy = read_policy(call.options.value("policy"))
     access = read_access(call)
+    policy, platform = read_policy(options.value("policy")), read_platform(options)
+    retry, form = read_retry(options), read_format(options.value("progress"))
+
+    def pull(name: str) -> None:
+        record = pull_with_progress(
+            context,
+            name,
+            policy,
+            platform,
+            quiet=options.flag("quiet"),
+            access=access,
+            signature_policy=options.value("signature-policy"),
+            retry=retry,
+            form=form,
+        )
+        write_output(f"{record.id.hex}\n")
+
     for word in call.words:
         if word.startswith(TRANSPORTS):
             pull_from_file(call, context, word)
-            continue
-        record = pull_with_progress(
-            context,
-            word,
-            policy,
-            call.options.value("platform"),
-            quiet=call.options.flag("quiet"),
-            access=access,
-            signature_policy=call.options.value("signature-policy"),
-        )
-        write_output(f"{record.id.hex}\n")
+        elif options.flag("all-tags"):
+            for name in list_names(context, word, access, quiet=options.flag("quiet")):
+                pull(name)
+        else:
+            pull(word)
     return 0
+
+
+def list_names(context: Context, word: str, access: RegistryAccess, *, quiet: bool) -> list[str]:
+    """The full names of all images of a repository."""
+    from usercontainerd.engine.repositories import list_repository
+
+    catch_termination()
+    return list_repository(
+        context, word, access=access, talk=hold_conversation(Progress(word, shown=not quiet))
+    )
 
 
 def pull_from_file(call: Call, context: Context, text: str) -> None:
     """Pull from an archive or a directory; a docker archive may hold several images."""
     from usercontainerd.engine.loading import pull_archived
-    from usercontainerd.oci.platform import parse_platform
 
     catch_termination()
-    platform = call.options.value("platform")
-    progress = Progress(text, shown=not call.options.flag("quiet"))
+    form = read_format(call.options.value("progress"))
+    progress = Progress(text, shown=not call.options.flag("quiet"), form=form)
     try:
         pulled = pull_archived(
             context,
             text,
             progress=progress,
-            platform=None if platform is None else parse_platform(platform),
+            platform=read_platform(call.options),
             signature_policy=call.options.value("signature-policy"),
         )
     finally:
@@ -95,31 +119,37 @@ def pull_with_progress(
     context: Context,
     image: str,
     policy: str,
-    platform: str | None,
+    platform: Platform | None,
     *,
     quiet: bool,
     access: RegistryAccess | None = None,
     signature_policy: str | None = None,
+    retry: Retry | None = None,
+    form: str = "auto",
 ) -> ImageRecord:
     """Have the image in the store, showing progress on standard error."""
     from usercontainerd.definition.model import PullPolicy
     from usercontainerd.engine.access import AS_CONFIGURED
     from usercontainerd.engine.images import pull_image
-    from usercontainerd.oci.platform import parse_platform
 
     catch_termination()
-    progress = Progress(image, shown=not quiet)
-    try:
+    progress = Progress(image, shown=not quiet, form=form)
+    talk = hold_conversation(progress)
+
+    def pull() -> ImageRecord:
         return pull_image(
             context,
             image,
             policy=PullPolicy(policy),
             access=access or AS_CONFIGURED,
             progress=progress,
-            platform=None if platform is None else parse_platform(platform),
-            talk=hold_conversation(progress),
+            platform=platform,
+            talk=talk,
             signature_policy=signature_policy,
         )
+
+    try:
+        return pull() if retry is None else retry.run(pull, talk.notice)
     finally:
         progress.finish()
 
@@ -148,68 +178,44 @@ def read_policy(text: str | None, default: str = "always") -> str:
     return text
 
 
+def read_platform(options: Options) -> Platform | None:
+    """``--platform``, or ``--os``, ``--arch`` and ``--variant``; None without. Raises ``InvalidArgument``."""
+    text = options.value("platform")
+    parts = [options.value(key) for key in ("os", "arch", "variant")]
+    if text is None and not any(parts):
+        return None
+    from usercontainerd.oci.platform import parse_platform, plan_platform
+
+    if text is None:
+        return plan_platform(os.uname().machine, *parts)
+    if any(parts):
+        raise InvalidArgument("--platform does not go together with --os, --arch and --variant")
+    return parse_platform(text)
+
+
+def read_retry(options: Options) -> Retry | None:
+    """``--retry`` and ``--retry-delay``. Raises ``InvalidArgument``."""
+    times, delay = options.value("retry"), options.value("retry-delay")
+    if times is None and delay is None:
+        return None
+    from usercontainerd.base.times import parse_duration
+    from usercontainerd.engine.retrying import Retry
+
+    if times is not None and not (times.isascii() and times.isdecimal() and int(times) <= 1000):
+        raise InvalidArgument(f'--retry is a number, not "{times}"')
+    return Retry(3 if times is None else int(times), None if delay is None else parse_duration(delay))
+
+
 def catch_termination() -> None:
     """Let SIGTERM end a pull as Ctrl-C does: the store is left whole."""
     import signal
 
     def cancel(_number: int, _frame: FrameType | None) -> None:
-        raise Cancelled("the pull was stopped")
+        error = Cancelled("the pull was stopped")
+        error.exit_status = 143  # 128 + SIGTERM, as a shell sees it
+        raise error
 
     signal.signal(signal.SIGTERM, cancel)
-
-
-class Progress:
-    """Progress on standard error: one line that is written anew on a terminal, else one for each layer."""
-
-    def __init__(self, image: str, *, shown: bool) -> None:
-        self.image = image
-        self.shown = shown
-        self.terminal = shown and os.isatty(2)
-        self._bytes: dict[str, tuple[int, int]] = {}
-        self._said: set[tuple[str, str]] = set()
-        self._last = 0.0
-        self._width = 0
-
-    def __call__(self, phase: str, item: str, done: int, total: int, /) -> None:
-        """Take one report of the engine."""
-        if not self.shown:
-            return
-        if total > 1 and item.startswith("sha"):
-            self._bytes[item] = (done, total)
-        if self.terminal:
-            self._draw(phase)
-        elif (phase, item) not in self._said and phase in _SAID:
-            self._said.add((phase, item))
-            write_error(f"{_describe(phase, item, total)}\n")
-
-    def _draw(self, phase: str) -> None:
-        now = time.monotonic()
-        if now - self._last < _INTERVAL and phase != "done":
-            return
-        self._last = now
-        done = sum(each for each, _ in self._bytes.values())
-        total = sum(each for _, each in self._bytes.values())
-        share = f": {format_size(done)} of {format_size(total)}" if total else ""
-        text = truncate(f"{self.image}: {phase}{share}", 79)
-        write_error(f"\r{text.ljust(self._width)}")
-        self._width = len(text)
-
-    def finish(self) -> None:
-        """Take the line away."""
-        if self.terminal and self._width:
-            write_error(f"\r{' ' * self._width}\r")
-
-
-def _describe(phase: str, item: str, total: int) -> str:
-    short = item.rpartition(":")[2][:12] if item.startswith("sha") else item
-    return {
-        "resolve": f"Looking up {short}",
-        "wait": f"Layer {short}: waiting for another pull of it",
-        "exists": f"Layer {short}: here already",
-        "present": f"Blob {short}: the registry has it",
-        "mount": f"Blob {short}: taken from another repository",
-        "compress": f"Layer {short}: being compressed",
-    }.get(phase, f"Blob {short}: {format_size(total)}" if total else f"Blob {short}")
 
 
 VERBS = {"pull": (PULL, run_pull)}

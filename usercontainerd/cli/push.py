@@ -67,7 +67,7 @@ def run_push(call: Call) -> int:
 
 def push_with_progress(call: Call, image: str, destination: str | None, options: PushOptions) -> Pushed:
     """Push one image, showing progress on standard error."""
-    from usercontainerd.cli.pull import Progress
+    from usercontainerd.cli.progress import Progress
     from usercontainerd.engine.pushing import push_image
 
     quiet = call.options.flag("quiet")

@@ -26,15 +26,16 @@ from usercontainerd.registry.configuration import RegistriesConfiguration, Resol
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.registry_source import RegistrySource
     from usercontainerd.oci.reference import Reference
     from usercontainerd.registry.configuration import Endpoint
-    from usercontainerd.store.images import ImageRecord
 
     Choose = Callable[[str, Sequence[str]], int]
-    Attempt = Callable[[RegistrySource, Reference], ImageRecord]
+    Result = TypeVar("Result")
+    Attempt = Callable[[RegistrySource, Reference], Result]
 
 _TRY_NEXT = (NoSuchImage, PullDenied, RegistryError)
 _PASS_OVER = (*_TRY_NEXT, DigestMismatch, InvalidFormat)
@@ -112,11 +113,11 @@ def try_candidates(
     context: Context,
     configuration: RegistriesConfiguration,
     candidates: Sequence[Reference],
-    attempt: Attempt,
+    attempt: Attempt[Result],
     *,
     access: RegistryAccess,
     talk: Conversation = SILENT,
-) -> ImageRecord:
+) -> Result:
     """``attempt`` each full name at each of its places until one succeeds; it closes the source that it gets.
 
     Raises what the only one has raised, or one error that has all of them.
@@ -139,11 +140,11 @@ def _try_endpoints(
     context: Context,
     candidate: Reference,
     endpoints: Sequence[Endpoint],
-    attempt: Attempt,
+    attempt: Attempt[Result],
     *,
     access: RegistryAccess,
     talk: Conversation,
-) -> ImageRecord:
+) -> Result:
     *mirrors, own = endpoints
     for mirror in mirrors:
         try:

@@ -93,6 +93,8 @@ def pull_image(
         nonlocal worker
         from usercontainerd.engine.pulling import Pull
 
+        if name.digest is not None:
+            name = name.with_digest(name.digest)  # as podman: a tag beside it means nothing
         approve = admission.for_registry(name, lambda: source.client)
         with Pull(
             context,

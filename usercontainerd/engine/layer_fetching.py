@@ -140,12 +140,15 @@ class LayerFetcher:
 
     def _fetch_missing(self, wanted: dict[Digest, Descriptor]) -> None:
         check_space(self._images.store, wanted.values(), where=self._where)
+        for blob in wanted.values():
+            self._progress(
+                Phase.DOWNLOAD, blob.digest, 0, blob.size
+            )  # so that all is known from the beginning
         left = list(wanted.items())
         while left or self._running:
             started = []
             while left and self._has_room():
                 diff_id, blob = left.pop(0)
-                self._progress(Phase.DOWNLOAD, blob.digest, 0, blob.size)
                 started.append(self._start(blob, diff_id))
             # The connections are being made while the worker starts up.
             for transfer in started:

@@ -37,7 +37,8 @@ class UnitProgress:
     def __call__(self, phase: str, item: str, done: int, total: int) -> None:
         """Take one report: ``done`` of ``total`` bytes of ``item``; total 0 is unknown."""
         if phase == "download":
-            self._items[item] = (done, total)
+            # What an earlier pull had left may turn out to be damaged: nobody wants to see it go backwards.
+            self._items[item] = (max(done, self._items.get(item, (0, 0))[0]), total)
         now = time.monotonic()
         if now - self._last < INTERVAL:
             return

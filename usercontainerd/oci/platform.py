@@ -80,6 +80,20 @@ def parse_platform(text: str) -> Platform:
     return normalize_platform(Platform(*parts))
 
 
+def plan_platform(
+    machine: str, system: str | None, architecture: str | None, variant: str | None
+) -> Platform:
+    """Return the platform of a machine (``uname -m``) with what is given in the place of its own.
+
+    Raises ``InvalidArgument``.
+    """
+    host = plan_host_platform(machine)
+    if variant is None and architecture is None:
+        variant = host.variant
+    parts = [system or host.os, architecture or host.architecture, *([variant] if variant else [])]
+    return parse_platform("/".join(parts))
+
+
 def _acceptable(wanted: Platform) -> Sequence[Platform]:
     """What runs on ``wanted``, best first."""
     if wanted.architecture == "arm" and wanted.variant in _ARM_VARIANTS:
