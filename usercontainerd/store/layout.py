@@ -21,7 +21,6 @@ from __future__ import annotations
 import os
 
 from usercontainerd.kernel.atomicfile import explain_write_error
-from usercontainerd.kernel.placement import spread_directories
 from usercontainerd.kernel.trees import make_private_directories
 
 TYPE_CHECKING = False
@@ -98,6 +97,10 @@ class Store:
 
     def prepare(self) -> None:
         """Make the directories, for the user alone. Raises ``StoreError``."""
+        from usercontainerd.kernel.placement import (
+            spread_directories,
+        )  # late: who only reads needs none of it
+
         for name in DIRECTORIES:
             path = f"{self.root}/{name}"
             try:
