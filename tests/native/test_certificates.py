@@ -50,6 +50,17 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     assert find(tmp_path, "r.io").build_context(verify=True, own=False)
 
 
+def test_directory_of_somebody_else(tmp_path: Path) -> None:
+    """An administrator may keep certificates for docker's daemon alone."""
+    directory = tmp_path / "containers" / "certs.d" / "r.io"
+    make_pair(directory, "client")
+    directory.chmod(0)
+    try:
+        assert find(tmp_path, "r.io").pairs == ()
+    finally:
+        directory.chmod(0o700)
+
+
 def test_encrypted_key_is_never_asked_about(tmp_path: Path) -> None:
     _, key = make_pair(tmp_path / "containers" / "certs.d" / "r.io", "client")
     subprocess.run(

@@ -9,6 +9,7 @@ import pytest
 from tests.support.containers import run
 from tests.support.fakeregistry import FakeRegistry, build_tar, file
 from tests.support.homes import Home
+from tests.support.realregistry import PASSWORD, USER, RealRegistry
 
 NOBODY = "127.0.0.1:1"  # where nobody listens
 
@@ -83,6 +84,18 @@ def test_both_refuse(home: Home, text: str) -> None:
     assert ours.returncode == 125
     assert str(home.conf) in ours.stderr
     assert home.run_podman("pull", "x").returncode == 125
+
+
+def test_drop_ins_that_cannot_be_read_are_not_passed_over(home: Home) -> None:
+    """They may say what is blocked."""
+    home.configure("")
+    home.drop_ins.chmod(0)
+    try:
+        ours = home.run_ours("pull", "x")
+        assert (ours.returncode, home.run_podman("pull", "x").returncode) == (125, 125)
+        assert f"{home.drop_ins}: cannot be read: Permission denied" in ours.stderr
+    finally:
+        home.drop_ins.chmod(0o700)
 
 
 # Mirrors
@@ -177,3 +190,26 @@ def test_wording_without_a_terminal(home: Home) -> None:
     assert "'other' can mean" in result.stderr
     assert "there is no terminal" in result.stderr
     assert run("usercontainer", "images", "other", check=False).returncode == 0
+
+
+def test_mirror_has_a_login_and_certificates_of_its_own(home: Home, secure_registry: RealRegistry) -> None:
+    mirror = secure_registry.host
+    run(
+        "skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}",
+        "--dest-cert-dir", str(secure_registry.certificates),
+        "docker://localhost:5000/busybox", f"docker://{mirror}/copies/busybox",
+    )  # fmt: skip
+    home.configure(
+        f'[[registry]]\nlocation = "{NOBODY}"\n[[registry.mirror]]\nlocation = "{mirror}/copies"\n'
+    )
+    certs_d = home.config / "containers" / "certs.d"
+    certs_d.mkdir()
+    (certs_d / mirror).symlink_to(secure_registry.certificates)
+    name = f"{NOBODY}/busybox"
+    assert "is passed over" in home.run_ours("pull", name).stderr
+    logged_in = home.run_ours("login", "-u", USER, "--password-stdin", f"{mirror}/copies", text=PASSWORD)
+    assert logged_in.returncode == 0, logged_in.stderr
+    ours, podman = home.run_ours("pull", "-q", name), home.run_podman("pull", "-q", name)
+    assert ours.stdout == podman.stdout != ""
+    listed = home.run_ours("images", "--format", "{{.Repository}}").stdout
+    assert listed == f"{name}\n"

@@ -135,13 +135,13 @@ class _Login:
 
     def _read_credentials(self) -> Credentials:
         """Take user and password from the options, and ask for what they do not say."""
-        from usercontainerd.cli.terminal import ask_line, ask_secret
+        from usercontainerd.cli.terminal import ask_line, ask_secret, has_keyboard
         from usercontainerd.registry.authentication import Credentials
 
         user, password = self.options.value("username") or "", self.options.value("password") or ""
         if self.options.flag("password-stdin"):
             password = _read_password()
-        if not (user and password) and not os.isatty(0):
+        if not (user and password) and not has_keyboard():
             raise InvalidArgument(
                 "user name or password is missing, and there is no terminal to ask on",
                 hint="-u USER --password-stdin",

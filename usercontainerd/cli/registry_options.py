@@ -56,9 +56,9 @@ def read_credentials(text: str) -> Credentials:
     if not user:
         raise InvalidArgument("--creds needs a user name", hint="--creds USER[:PASSWORD]")
     if not colon:
-        from usercontainerd.cli.terminal import ask_secret, has_terminal
+        from usercontainerd.cli.terminal import ask_secret, has_keyboard
 
-        if not has_terminal():
+        if not has_keyboard():
             raise InvalidArgument(
                 "--creds needs a password where there is no terminal to ask on",
                 hint="--creds USER:PASSWORD, or log in first",

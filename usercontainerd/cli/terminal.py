@@ -20,6 +20,11 @@ def has_terminal() -> bool:
     return os.isatty(0) and os.isatty(1)
 
 
+def has_keyboard() -> bool:
+    """Tell whether standard input is somebody at a terminal; where the output goes does not matter."""
+    return os.isatty(0)
+
+
 def ask_line(question: str) -> str:
     """Ask for one line. Raises ``Cancelled`` at the end of the input."""
     write_error(question)

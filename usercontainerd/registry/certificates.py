@@ -117,8 +117,8 @@ def find_certificates(
 def _list_directory(host: str, directory: str, system: tuple[str, ...]) -> Certificates:
     try:
         names = sorted(os.listdir(directory))
-    except FileNotFoundError:
-        names = []
+    except (FileNotFoundError, PermissionError):
+        names = []  # an administrator may keep one for docker's daemon alone
     except OSError as error:
         raise InvalidFormat(f"cannot be read: {os.strerror(error.errno or 0)}", where=directory) from error
     if len(names) > _MAX_FILES:

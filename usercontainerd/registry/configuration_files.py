@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import InvalidFormat, InvalidReference
-from usercontainerd.oci.reference import DOCKER_HUB, parse_reference, parse_registry
+from usercontainerd.oci.reference import DOCKER_HUB, is_registry, parse_reference, parse_registry
 from usercontainerd.registry.configuration import (
     AUTH_FILES,
     Alias,
@@ -34,7 +34,7 @@ def find_configuration_files(home_config: str, environment: Mapping[str, str]) -
     """Return the files to read, weakest first; ``home_config`` is the user's ``~/.config``.
 
     CONTAINERS_REGISTRIES_CONF names another main file, which must be there; CONTAINERS_REGISTRIES_CONF_DIR the only
-    directory of drop-ins.
+    directory of drop-ins. Raises ``InvalidFormat`` for a directory that cannot be read.
     """
     user = f"{home_config}/containers/registries.conf"
     override = environment.get("CONTAINERS_REGISTRIES_CONF")
@@ -55,8 +55,11 @@ def find_configuration_files(home_config: str, environment: Mapping[str, str]) -
 def _list_drop_ins(directory: str) -> list[str]:
     try:
         names = os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        # Not passed over: it may say what is blocked.
+        raise InvalidFormat(f"cannot be read: {os.strerror(error.errno or 0)}", where=directory) from error
     paths = [f"{directory}/{name}" for name in sorted(names) if name.endswith(".conf")]
     return [path for path in paths if not os.path.isdir(path)]
 
@@ -160,8 +163,15 @@ def _parse_search(value: object, path: str) -> tuple[str, ...]:
         registry = _check_location(text, _SEARCH, path)
         try:
             parse_registry(registry)
+            known = is_registry(registry)
         except InvalidReference:
-            raise InvalidFormat(f"{_SEARCH}: {text!r} is not a registry (host[:port])", where=path) from None
+            known = False
+        if not known:
+            raise InvalidFormat(
+                f"{_SEARCH}: {text!r} is not a registry",
+                where=path,
+                hint="host[:port], with a dot, a port, or localhost",
+            )
         found.append(registry)
     return tuple(found)
 

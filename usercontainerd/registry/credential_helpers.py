@@ -101,7 +101,9 @@ class CredentialHelper:
     def _find_program(self) -> str:
         if not _NAME.match(self.name):
             raise HelperMissing(
-                f"{self.name[:80]!r} cannot be the name of a credential helper", hint="a-z, 0-9, _ and -"
+                f"{self.name[:80]!r} cannot be the name of a credential helper",
+                where=self.program[:100],
+                hint="a-z, 0-9, _ and -",
             )
         for directory in self._environment.get("PATH", "").split(":"):
             path = f"{directory}/{self.program}"

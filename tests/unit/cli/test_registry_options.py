@@ -51,7 +51,7 @@ def test_values(tmp_path: Path) -> None:
     ],
 )
 def test_refused(words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "has_terminal", lambda: False)
+    monkeypatch.setattr(terminal, "has_keyboard", lambda: False)
     with pytest.raises(InvalidArgument, match=message) as caught:
         read(*words)
     assert "secret" not in str(caught.value)

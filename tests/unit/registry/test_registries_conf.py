@@ -259,6 +259,8 @@ def test_location_that_makes_no_name() -> None:
         ("registries = 5", "old format"),
         ('unqualified-search-registries = "x"', "unqualified-search-registries must be an array of strings"),
         ('unqualified-search-registries = ["quay.io/team"]', "'quay.io/team' is not a registry"),
+        # To Podman, this is a namespace of Docker Hub's.
+        ('unqualified-search-registries = ["nodots"]', "'nodots' is not a registry .*with a dot"),
         ('unqualified-search-registries = ["https://quay.io"]', "must not name a scheme"),
         ('short-name-mode = "lax"', "short-name-mode: 'lax' is not a mode"),
         ("short-name-mode = 5", "short-name-mode: 5 is not a mode"),
