@@ -20,6 +20,7 @@ VERBS = {
     "create": ("create", "Make a container from an image, without starting it"),
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
     "exec": ("execute", "Run a command in a running container"),
+    "export": ("export", "Write a container's root file system as a tar archive"),
     "history": ("history", "Show how an image came to be"),
     "image diff": ("image_diff", "Show what an image's top layer changes, or how two images differ"),
     "image exists": ("image_names", "Tell by the exit status whether an image is here"),
@@ -30,6 +31,7 @@ VERBS = {
     "image tree": ("image_tree", "Show the layers of an image, and which images share them"),
     "image unmount": ("image_mounts", "Unmount images"),
     "images": ("images", "List images"),
+    "import": ("import_image", "Make an image of one layer from a tar archive"),
     "inspect": ("inspect", "Show everything about containers or images, as JSON"),
     "load": ("load", "Load images from an archive or a directory"),
     "login": ("login", "Log in to a registry"),
@@ -56,13 +58,19 @@ VERBS = {
 # docker's two-word spellings, and the verbs that have no other.
 GROUPS = {
     "container": {
-        **{verb: verb for verb in ("create", "exec", "inspect", "logs", "restart", "rm", "start", "stop")},
+        **{
+            verb: verb
+            for verb in ("create", "exec", "export", "inspect", "logs", "restart", "rm", "start", "stop")
+        },
         "list": "ps",
         "ls": "ps",
         "ps": "ps",
     },
     "image": {
-        **{verb: verb for verb in ("history", "load", "pull", "push", "save", "search", "tag", "untag")},
+        **{
+            verb: verb
+            for verb in ("history", "import", "load", "pull", "push", "save", "search", "tag", "untag")
+        },
         **{
             verb: f"image {verb}"
             for verb in ("diff", "exists", "import-storage", "inspect", "mount", "prune", "tree", "unmount")
