@@ -95,7 +95,7 @@ class Board:
         self._service.server.report_changes(one.path, one, names)
         if before != container.state:
             self._service.report_counts()
-            self._service.report_state(container, before)
+            self._service.report_state(one, before)
 
     async def _read_status_text(self, name: str) -> str:
         try:

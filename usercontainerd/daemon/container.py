@@ -114,21 +114,21 @@ class ContainerObject(Provider):
     # Methods
 
     async def _start(self, _call: Call, options: Options) -> None:
-        await self._run(options, lambda manager: start_container(manager, self.container.name))
+        await self.run(options, lambda manager: start_container(manager, self.container.name))
 
     async def _stop(self, _call: Call, options: Options) -> None:
         timeout = options.take_number("timeout")
-        await self._run(
+        await self.run(
             options, lambda manager: stop_containers(manager, [self.container.name], timeout=timeout)
         )
 
     async def _restart(self, _call: Call, options: Options) -> None:
         timeout = options.take_number("timeout")
-        await self._run(
+        await self.run(
             options, lambda manager: restart_container(manager, self.container.name, timeout=timeout)
         )
 
-    async def _run(self, options: Options, action: Callable[[Manager], None]) -> None:
+    async def run(self, options: Options, action: Callable[[Manager], None]) -> None:
         """Do something that takes long, in a thread; the caller need not wait for it."""
         wait = options.take_flag("wait", True)
         options.finish()
@@ -149,7 +149,7 @@ class ContainerObject(Provider):
         await self._service.run_with_manager(
             lambda manager: remove_container(context, manager, self.container.name, force=force)
         )
-        self._service.board.definitions_changed()
+        await self._service.board.refresh({self.container.name})
 
     async def _inspect(self, _call: Call, options: Options) -> str:
         options.finish()

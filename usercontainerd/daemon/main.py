@@ -9,6 +9,7 @@ import signal
 import sys
 
 from usercontainerd.base.programs import Programs
+from usercontainerd.daemon.applications import NAME as APPLICATIONS_NAME
 from usercontainerd.daemon.connection import connect_bus
 from usercontainerd.daemon.description import find_descriptions
 from usercontainerd.daemon.lifetime import DEFAULT
@@ -57,15 +58,18 @@ async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
         address = f"unix:path={environment.get('XDG_RUNTIME_DIR', f'/run/user/{os.getuid()}')}/bus"
     context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
     connection = await connect_bus(address)
-    service = Service(context, connection, environment, find_descriptions(), idle_seconds=idle)
+    applications = await connect_bus(address)
+    service = Service(context, connection, environment, applications, find_descriptions(), idle_seconds=idle)
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     await service.start()
-    if not await connection.own_name(NAME):
-        logger.error("another process has the name %s", NAME)
-        return FAILED
+    # The name by which systemd takes the service for started comes last.
+    for owner, name in ((applications, APPLICATIONS_NAME), (connection, NAME)):
+        if not await owner.own_name(name):
+            logger.error("another process has the name %s", name)
+            return FAILED
     notify(environment.get("NOTIFY_SOCKET"), "READY=1\nSTATUS=Answering")
     quiet = loop.create_task(service.idle.wait())
     cut = loop.create_task(connection.wait_for_disconnect())

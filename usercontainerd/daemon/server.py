@@ -112,6 +112,11 @@ class Server:
         signature = self.describe(provider.interface).signals[member]
         self._send_signal(path, provider.interface, member, signature, list(values))
 
+    def send_to(self, client: str, path: str, provider: Provider, member: str, *values: Any) -> None:
+        """Send a signal to one client only."""
+        signature = self.describe(provider.interface).signals[member]
+        self._send_signal(path, provider.interface, member, signature, list(values), destination=client)
+
     def report_changes(self, path: str, provider: Provider, names: list[str]) -> None:
         """Tell clients that properties have changed, each as its annotation says; const ones may not."""
         known = self.describe(provider.interface).properties
@@ -131,9 +136,19 @@ class Server:
         known = self.describe(provider.interface).properties
         return {name: Variant(known[name].signature, read()) for name, read in provider.properties.items()}
 
-    def _send_signal(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
+    def _send_signal(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str,
+        body: list[Any],
+        *,
+        destination: str | None = None,
+    ) -> None:
         self.connection.post(
             Message(
+                destination=destination,
                 message_type=MessageType.SIGNAL,
                 path=path,
                 interface=interface,

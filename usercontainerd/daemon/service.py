@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from usercontainerd.base import errors
 from usercontainerd.base.errors import HostError, UsercontainerError
+from usercontainerd.daemon.applications import PATH as APPLICATIONS_PATH
+from usercontainerd.daemon.applications import ApplicationsObject
 from usercontainerd.daemon.board import Board
 from usercontainerd.daemon.children import Child, read_lines
 from usercontainerd.daemon.jobs import Jobs
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from usercontainerd.daemon.connection import Connection
+    from usercontainerd.daemon.container import ContainerObject
     from usercontainerd.daemon.jobs import Job
-    from usercontainerd.engine.containers import Container
     from usercontainerd.engine.context import Context
 
     Result = TypeVar("Result")
@@ -42,13 +44,17 @@ logger = logging.getLogger(__name__)
 
 
 class Service:
-    """Everything of one daemon. ``environment`` is what its children get."""
+    """Everything of one daemon.
+
+    ``applications`` is the connection for sandboxed applications, ``environment`` what its children get.
+    """
 
     def __init__(
         self,
         context: Context,
         connection: Connection,
         environment: dict[str, str],
+        applications: Connection,
         descriptions: str,
         *,
         idle_seconds: float,
@@ -62,18 +68,22 @@ class Service:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: dict[str, Callable[[], None]] = {}
         self.server = Server(connection, ROOT, descriptions)
+        self._application_server = Server(applications, APPLICATIONS_PATH, descriptions)
+        self.applications = ApplicationsObject(self, self._application_server)
         self.idle = Idle(idle_seconds, self._is_needed)
         self.board = Board(self)
         self.jobs = Jobs(self)
         self.streams = Streams(self)
         self.manager = ManagerObject(self)
         self.server.on_call = self._note_call
+        self._application_server.on_call = lambda _sender, _member: self.idle.touch()
 
     # Life
 
     async def start(self) -> None:
         """Read what there is, and answer from now on."""
         self.server.add(ROOT, self.manager)
+        self._application_server.add(APPLICATIONS_PATH, self.applications)
         await watch_systemd(self.connection, self.board)
         watch_disk(self.context.paths, self.board, self.loop)
         await self.board.refresh_all()
@@ -90,6 +100,8 @@ class Service:
     def _is_needed(self) -> bool:
         return bool(
             self.server.calls_underway
+            or self._application_server.calls_underway
+            or self.applications.watchers
             or self.jobs.running
             or self.streams.count
             or self._watchers
@@ -194,9 +206,10 @@ class Service:
         """The manager's counts may have changed."""
         self.server.report_changes(ROOT, self.manager, self.manager.update_counts())
 
-    def report_state(self, container: Container, before: str) -> None:
+    def report_state(self, one: ContainerObject, before: str) -> None:
         """A container has another state now."""
-        self.manager.report_state(container, before)
+        self.manager.report_state(one.container, before)
+        self.applications.report(one)
 
     def job_ended(self, job: Job) -> None:
         """A job has ended."""

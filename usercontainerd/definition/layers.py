@@ -6,6 +6,7 @@ from usercontainerd.definition import pairs, paths, values, words
 from usercontainerd.definition.directives import take_directives
 from usercontainerd.definition.model import (
     Definition,
+    Desktop,
     Network,
     Notify,
     Output,
@@ -52,6 +53,7 @@ CONVERTERS: dict[str, Callable[[Any, Place], Any]] = {
 ELEMENTS: dict[str, Callable[[Any, Place], Any]] = {
     "optional_paths": paths.take_optional_path,
     "capabilities": words.take_capability,
+    "applications": words.take_application,
     "ports": take_port,
     "mounts": take_mount,
 }
@@ -119,7 +121,7 @@ class Layers:
     def build(self, name: str, sources: tuple[str, ...]) -> Definition:
         """Return the definition; only to be called when no error was reported."""
         arguments: dict[str, Any] = {"name": name, "sources": sources}
-        tables: dict[str, dict[str, Any]] = {"resources": {}, "security": {}}
+        tables: dict[str, dict[str, Any]] = {"resources": {}, "security": {}, "desktop": {}}
         everything = {**self.values, **{key: _unique(items) for key, items in self.lists.items()}}
         for key, value in everything.items():
             table, _, leaf = key.rpartition(".")
@@ -132,6 +134,8 @@ class Layers:
             arguments["resources"] = Resources(**tables["resources"])
         if tables["security"]:
             arguments["security"] = Security(**tables["security"])
+        if tables["desktop"]:
+            arguments["desktop"] = Desktop(**tables["desktop"])
         return Definition(**arguments)
 
 

@@ -132,6 +132,14 @@ class Security:
     user_namespace: UserNamespace = UserNamespace.DEFAULT
 
 
+@dataclass(frozen=True)
+class Desktop:
+    """What the desktop may know of the container: application IDs (``org.example.App``) and notifications."""
+
+    allow: tuple[str, ...] = ()
+    notify: bool = False
+
+
 Directives = tuple[tuple[str, tuple[str, ...]], ...]
 Pairs = tuple[tuple[str, str], ...]
 
@@ -158,6 +166,7 @@ class Definition:
     network: Network = Network.PASTA
     resources: Resources = field(default_factory=Resources)
     security: Security = field(default_factory=Security)
+    desktop: Desktop = field(default_factory=Desktop)
     labels: Pairs = ()
     annotations: Pairs = ()
     init: bool = False

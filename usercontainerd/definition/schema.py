@@ -82,12 +82,16 @@ KEYS: dict[str, Key] = {
     ),
     "security.seccomp": Key("seccomp", '"default"', "System call filter", "--security-opt seccomp="),
     "security.user_namespace": Key("user_namespace", '"default"', "Which IDs the container has", "--userns"),
+    "desktop.allow": Key(
+        "applications", "[]", "Sandboxed applications that may start, stop and watch the container", "flatpak"
+    ),
+    "desktop.notify": Key("boolean", "false", "Show a notification when the container fails", "OnFailure="),
     "unit": Key("directives", "{}", "Directives for the unit's [Unit] section", "systemd.unit(5)"),
     "service": Key("directives", "{}", "Directives for the unit's [Service] section", "systemd.service(5)"),
     "install": Key("directives", "{}", "Directives for the unit's [Install] section", "systemd.unit(5)"),
 }
 
-TABLES = ("resources", "security")  # tables with keys of their own in KEYS
+TABLES = ("resources", "security", "desktop")  # tables with keys of their own in KEYS
 
 # Choices of the keys that have some, with docker's and systemd's other spellings.
 CHOICES: dict[str, tuple[str, ...]] = {

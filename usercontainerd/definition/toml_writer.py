@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from usercontainerd.definition.model import Directives, Mount, Port, Resources, Security
+    from usercontainerd.definition.model import Desktop, Directives, Mount, Port, Resources, Security
 
 _KEYS = (
     "description image pull command entrypoint environment_files user group working_directory hostname network "
@@ -44,6 +44,7 @@ def render_definition(definition: Definition) -> str:
     for key, part in (
         ("resources", _build_resources(definition.resources)),
         ("security", _build_security(definition.security)),
+        ("desktop", _build_desktop(definition.desktop)),
         ("unit", _build_directives(definition.unit)),
         ("service", _build_directives(definition.service)),
         ("install", _build_directives(definition.install)),
@@ -150,6 +151,15 @@ def _build_security(security: Security) -> dict[str, Any]:
     default = type(security)()
     keys = _SECURITY_KEYS.split()
     return {key: _escape(value) for key in keys if (value := getattr(security, key)) != getattr(default, key)}
+
+
+def _build_desktop(desktop: Desktop) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    if desktop.allow:
+        table["allow"] = list(desktop.allow)
+    if desktop.notify:
+        table["notify"] = True
+    return table
 
 
 def _build_directives(directives: Directives) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _DIGESTS = {"sha256": 64, "sha512": 128}
 MAX_REFERENCE = 1024
 MAX_REPOSITORY = 255
 MAX_ID = 2**32 - 2  # (uid_t) -1 is no ID
+MAX_APPLICATION = 255  # D-Bus specification, "Bus names"
 MAX_HOSTNAME = 64  # the kernel's HOST_NAME_MAX
 
 
@@ -174,3 +175,18 @@ def take_capability(value: object, place: Place) -> str | None:
         names = sorted((*CAPABILITIES, *(name.removeprefix("CAP_") for name in CAPABILITIES)))
         place.error(f'"{text}" is no capability', place.suggest(text, names))
     return capability
+
+
+def take_application(value: object, place: Place) -> str | None:
+    """An application's ID: a D-Bus name of three parts or more (Flatpak, "Conventions")."""
+    text = take_line(value, place)
+    if text is None:
+        return None
+    parts = text.split(".")
+    well_formed = all(
+        part and part.strip(_ALNUM + "_-") == "" and part[0] not in "0123456789" for part in parts
+    )
+    if len(text) > MAX_APPLICATION or len(parts) < 3 or not well_formed:
+        place.error(f'"{text}" is no application\'s ID, such as org.example.App')
+        return None
+    return text

@@ -26,11 +26,12 @@ _LIMIT = 1 << 20
 class Summary:
     """``command`` is one line for people, ``ports`` as podman shows them, ``definition`` the file it came from.
 
-    ``image_id`` is the digest, or empty while the image is not here. ``problem`` is the first error of a definition
-    that cannot be used; then the rest is empty.
+    ``image_id`` is the digest, or empty while the image is not here. ``applications`` are those that may use it over
+    the bus. ``problem`` is the first error of a definition that cannot be used; then the rest is empty.
     """
 
     __slots__ = (
+        "applications",
         "command",
         "definition",
         "image",
@@ -55,6 +56,7 @@ class Summary:
         problem: str = "",
         mounts: Iterable[str] = (),
         labels: Iterable[tuple[str, str]] = (),
+        applications: Iterable[str] = (),
         stamps: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.image = image
@@ -66,6 +68,7 @@ class Summary:
         self.problem = problem
         self.mounts = tuple(mounts)
         self.labels = tuple(labels)
+        self.applications = tuple(applications)
         self.stamps = tuple(stamps)
 
     @property
@@ -96,6 +99,7 @@ def build_summary(
         definition=definition.sources[0] if definition.sources else "",
         mounts=(mount.source or mount.target for mount in definition.mounts),
         labels={**dict(image_labels), **dict(definition.labels)}.items(),
+        applications=definition.desktop.allow,
         stamps=stamps,
     )
 
@@ -127,6 +131,7 @@ def render_summary(summary: Summary) -> str:
         *(f"{key} {escape_line(getattr(summary, key))}" for key in _SINGLE),
         *(f"mount {escape_line(mount)}" for mount in summary.mounts),
         *(f"label {escape_line(name)}={escape_line(value)}" for name, value in summary.labels),
+        *(f"application {escape_line(each)}" for each in summary.applications),
         *(f"stamp {stamp} {escape_line(path)}" for path, stamp in summary.stamps),
     ]
     return "\n".join(lines) + "\n"
@@ -138,7 +143,7 @@ def parse_summary(text: str) -> Summary | None:
     if lines[0] != FORMAT or lines[-1] != "":
         return None
     single: dict[str, str] = {}
-    mounts, labels, stamps = [], [], []
+    mounts, labels, applications, stamps = [], [], [], []
     for line in lines[1:-1]:
         key, _, value = line.partition(" ")
         if key == "stamp":
@@ -149,9 +154,11 @@ def parse_summary(text: str) -> Summary | None:
             labels.append((unescape_line(name), unescape_line(content)))
         elif key == "mount":
             mounts.append(unescape_line(value))
+        elif key == "application":
+            applications.append(unescape_line(value))
         elif key in _SINGLE:
             single[key] = unescape_line(value)
-    return Summary(**single, mounts=mounts, labels=labels, stamps=stamps)
+    return Summary(**single, mounts=mounts, labels=labels, applications=applications, stamps=stamps)
 
 
 def read_summary(path: str) -> Summary | None:

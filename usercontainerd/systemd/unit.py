@@ -43,10 +43,13 @@ if TYPE_CHECKING:
 
 SLICE = "container.slice"
 DEFAULT_PIDS = 2048  # containers.conf(5) ``pids_limit``: a fork bomb inside must not be everybody's
+FAILURE_UNIT = "usercontainerd-failed@"
 DOCUMENTATION = "man:container-definition(5)"
 
 # Of the directives written here, those that systemd collects rather than replaces.
-LISTS = frozenset(("Documentation", "RequiresMountsFor", "ExecStopPost", "SuccessExitStatus", "Environment"))
+LISTS = frozenset(
+    ("Documentation", "RequiresMountsFor", "OnFailure", "ExecStopPost", "SuccessExitStatus", "Environment")
+)
 DEPENDENCY_DIRECTORIES = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
 
 _SIGNAL_NUMBERS = {
@@ -183,6 +186,8 @@ def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
     yield "Description", render_text(described) or f"Container {definition.name}"
     yield "Documentation", DOCUMENTATION
     yield from _plan_source(definition.sources)
+    if definition.desktop.notify:
+        yield "OnFailure", f"{FAILURE_UNIT}{definition.name}.service"
     seen = {"/"}
     for mount in definition.mounts:
         if mount.type == "bind" and mount.source not in seen:

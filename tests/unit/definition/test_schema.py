@@ -17,6 +17,7 @@ from usercontainerd.definition.directives import REFUSED
 from usercontainerd.definition.layers import CONVERTERS, ELEMENTS
 from usercontainerd.definition.model import (
     Definition,
+    Desktop,
     Network,
     Notify,
     Output,
@@ -47,9 +48,11 @@ def test_the_schema_is_the_model() -> None:
         "sources",
         "resources",
         "security",
+        "desktop",
     }
     fields |= {f"resources.{field.name}" for field in dataclasses.fields(Resources)}
     fields |= {f"security.{field.name}" for field in dataclasses.fields(Security)}
+    fields |= {f"desktop.{field.name}" for field in dataclasses.fields(Desktop)}
     assert set(KEYS) == fields
 
 
@@ -141,7 +144,7 @@ def read_entries() -> dict[str, str]:
     table = ""
     for section in read_manual().split("\n.SH ")[1:]:
         title, _, body = section.partition("\n")
-        table = title.strip("[]").lower() + "." if title in ("[RESOURCES]", "[SECURITY]") else ""
+        table = title.strip("[]").lower() + "." if title in ("[RESOURCES]", "[SECURITY]", "[DESKTOP]") else ""
         body = re.sub(r"\n\.RS\n.*?\n\.RE\n", "\n", body, flags=re.S)  # the keys of a mount's table
         for entry in re.split(r"\n\.TP\n", "\n" + body)[1:]:
             match = re.match(r'\.BI "(\w+) = " ', entry)
