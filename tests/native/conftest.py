@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.containers import container
 from tests.support.homes import home
+from tests.support.hostile import hasty
 from tests.support.images import images
 from tests.support.interchange import built, tools
 from tests.support.places import store_place
@@ -16,6 +17,7 @@ __all__ = [
     "built",
     "container",
     "context",
+    "hasty",
     "home",
     "images",
     "place",

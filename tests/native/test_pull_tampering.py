@@ -26,6 +26,8 @@ from usercontainerd.engine.context import Context
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.local_images import list_images
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 def test_tampered_blob(context: Context, registry: FakeRegistry) -> None:
     good, bad = build_tar(file("good", b"1")), build_tar(file("bad", os.urandom(2_000_000)))

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -65,11 +66,11 @@ class FakeRegistry:
     """``blobs`` and ``manifests`` may be changed at any time; ``rules`` answer instead of them, by path.
 
     ``seen`` holds (path, headers) of every request. With ``token``, everything below /v2/ wants that Bearer
-    token. ``stopped`` is set at the end: rules that wait do it there. ``methods`` are the methods of the requests in
-    ``seen``; ``uploads`` takes what is pushed.
+    token. With ``tls`` it speaks that. ``stopped`` is set at the end: rules that wait do it there. ``methods`` are
+    the methods of the requests in ``seen``; ``uploads`` takes what is pushed.
     """
 
-    def __init__(self, *, address: str = "127.0.0.1") -> None:
+    def __init__(self, *, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.rules: dict[str, Callable[[Handler], None]] = {}
@@ -81,6 +82,10 @@ class FakeRegistry:
         self.stopped = threading.Event()
         self.address = address
         self._server = QuietServer((address, 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._server.daemon_threads = True
         self._server.registry = self  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from tests.native.probes.escapes import ATTEMPTS
+from tests.support.documents import TOP, check_tests, find_names
 
-TOP = Path(__file__).parents[3]
-DOCUMENT = (TOP / "docs/isolation.md").read_text(encoding="utf-8")
-NAMES = set(re.findall(r"`([^`\s]+)`", DOCUMENT))
+NAMES = find_names((TOP / "docs/isolation.md").read_text(encoding="utf-8"))
 
 
 def test_every_test_that_is_named_exists() -> None:
-    sources = "\n".join(path.read_text(encoding="utf-8") for path in (TOP / "tests").rglob("test_*.py"))
-    files = {path.name for path in (TOP / "tests").rglob("test_*.py")}
-    named = {name.partition("[")[0] for name in NAMES if name.startswith("test_")}
-    assert len(named) > 40
-    for name in named:
-        if name.endswith(".py"):
-            assert name in files
-        elif not name.endswith("_…"):
-            assert f"def {name}(" in sources, name
+    check_tests(NAMES, 40)
 
 
 def test_every_attempt_is_named() -> None:
