@@ -53,10 +53,12 @@ def run_untag(call: Call) -> int:
 
 def run_exists(call: Call) -> int:
     """Look."""
+    from usercontainerd.engine.indexes import find_index
     from usercontainerd.engine.local_images import find_image
 
+    context, name = call.context(), call.words[0]
     try:
-        return 0 if find_image(call.context(), call.words[0]) is not None else ABSENT
+        return 0 if find_image(context, name) is not None or find_index(context, name) is not None else ABSENT
     except InvalidReference:
         return ABSENT  # what cannot be a name is no image's
 

@@ -115,7 +115,7 @@ def find_lines(call: Call) -> list[Line]:
     """The images that the options ask for, once for each name. Raises ``InvalidArgument``, ``NoSuchImage``."""
     options = call.options
     images = ImageStore(Store(call.paths))
-    records = images.all()
+    records = [*images.all(), *list_indexes(images)]
     filters = parse_filters(options.values("filter"))
     patterns = [*filters.get("reference", ()), *call.words]
     if filters:
@@ -135,6 +135,15 @@ def find_lines(call: Call) -> list[Line]:
         if filters and not names and patterns:  # found by something else than these names
             lines += [(record, name) for name in record.names or (None,)]
     return lines or find_by_id(images, call.words)
+
+
+def list_indexes(images: ImageStore) -> list[ImageRecord]:
+    """The indexes (manifest lists) that are made here; they share the list with images."""
+    if not images.store.has_indexes():
+        return []
+    from usercontainerd.engine.indexes import describe_indexes
+
+    return describe_indexes(images)
 
 
 def choose_names(record: ImageRecord, patterns: Sequence[str]) -> Sequence[NameRecord]:

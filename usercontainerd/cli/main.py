@@ -37,6 +37,13 @@ VERBS = {
     "login": ("login", "Log in to a registry"),
     "logout": ("login", "Log out of a registry"),
     "logs": ("logs", "Show what a container wrote"),
+    "manifest add": ("manifest", "Add images to an index"),
+    "manifest annotate": ("manifest", "Change what an index says of an image, or of itself"),
+    "manifest create": ("manifest", "Make an index (manifest list), with images in it"),
+    "manifest exists": ("manifest", "Tell by the exit status whether there is such an index here"),
+    "manifest inspect": ("manifest", "Show an index: the one that is here, else the registry's"),
+    "manifest remove": ("manifest", "Take an image out of an index"),
+    "manifest rm": ("manifest", "Remove indexes"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Get an image from a registry"),
     "push": ("push", "Put an image into a registry"),
@@ -79,6 +86,10 @@ GROUPS = {
         "ls": "images",
         "rm": "rmi",
         "umount": "image unmount",
+    },
+    "manifest": {
+        verb: f"manifest {verb}"
+        for verb in ("add", "annotate", "create", "exists", "inspect", "remove", "rm")
     },
     "system": {verb: f"system {verb}" for verb in ("check", "df")},
 }

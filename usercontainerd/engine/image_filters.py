@@ -13,6 +13,7 @@ from usercontainerd.base.times import parse_moment, parse_rfc3339
 from usercontainerd.engine.image_family import ImageFamily
 from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.oci.patterns import is_named
+from usercontainerd.store.indexes import IndexStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ImageFilters:
             "id": self._build_id,
             "intermediate": self._build_intermediate,
             "label": self._build_label,
-            "manifest": self._build_never,
+            "manifest": self._build_manifest,
             "readonly": self._build_never,
             "reference": self._build_reference,
             "since": self._build_since,
@@ -92,9 +93,14 @@ class ImageFilters:
         return lambda record: self._family.is_intermediate(record) == wanted
 
     def _build_never(self, value: str) -> Test:
-        """Nothing here is read-only, and manifest lists are not images."""
+        """Nothing here is read-only."""
         wanted = _parse_boolean("filter", value)
         return lambda _: not wanted
+
+    def _build_manifest(self, value: str) -> Test:
+        wanted = _parse_boolean("manifest", value)
+        indexes = set(IndexStore(self._images.store).list_ids())
+        return lambda record: (record.id in indexes) == wanted
 
     def _build_containers(self, value: str) -> Test:
         wanted = _parse_boolean("containers", value)

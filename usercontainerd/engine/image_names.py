@@ -32,13 +32,18 @@ def plan_name(text: str) -> Reference:
     return reference.with_default_tag()
 
 
-def tag_image(context: Context, text: str, targets: Sequence[str]) -> ImageRecord:
-    """Give the image ``text`` more names; an image that had one of them loses it.
+def tag_image(context: Context, text: str, targets: Sequence[str]) -> ImageRecord | None:
+    """Give the image ``text`` more names; an image that had one of them loses it. None: it is an index.
 
     Raises ``NoSuchImage``, ``InvalidReference``; then no name was given.
     """
     references = [plan_name(target) for target in targets]
     images = open_images(context)
+    if images.store.has_indexes():
+        from usercontainerd.engine.indexes import name_index
+
+        if name_index(context, text, references):
+            return None
     found = get_image(context, text)
     images.store.prepare()
     with images.lock():
@@ -60,21 +65,32 @@ def untag_image(context: Context, text: str, names: Sequence[str] = ()) -> list[
     ``InvalidReference`` for a name, that is not there; then nothing has changed.
     """
     images = open_images(context)
+    if images.store.has_indexes():
+        from usercontainerd.engine.indexes import unname_index
+
+        taken = unname_index(context, text, names)
+        if taken is not None:
+            return taken
     found = get_image(context, text)
     with images.lock():
         record = reread_image(images, found)
         present = [name.name for name in record.names]
-        chosen = present if not names else []
-        for name in names:
-            meant = find_meant_names(context, name, present)
-            if not meant:
-                raise NoSuchImage(
-                    f"the image {record.short_id} has no name {name!r}",
-                    hint=f"its names are {', '.join(present) or 'none'}",
-                )
-            chosen += [each for each in meant if each not in chosen]
+        chosen = choose_names(context, names, present, f"the image {record.short_id}")
         for name in chosen:
             images.remove_name(name)
+    return chosen
+
+
+def choose_names(context: Context, wanted: Sequence[str], present: Sequence[str], what: str) -> list[str]:
+    """Return those of the names ``present`` that are wanted, all without any. Raises ``NoSuchImage`` for another."""
+    chosen = list(present) if not wanted else []
+    for name in wanted:
+        meant = find_meant_names(context, name, present)
+        if not meant:
+            raise NoSuchImage(
+                f"{what} has no name {name!r}", hint=f"its names are {', '.join(present) or 'none'}"
+            )
+        chosen += [each for each in meant if each not in chosen]
     return chosen
 
 

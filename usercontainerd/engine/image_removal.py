@@ -38,13 +38,16 @@ def remove_image(
 ) -> Removed:
     """Remove the name ``text``, and the image if that was its last one; by ID the image with its only name.
 
-    With ``prune`` also its parents go that have neither a name nor other children. ``force`` removes an image by ID
-    with all of its names, and first stops the containers that use it and removes those that ``create`` made; what a
-    file of the user's defines stays defined, and pulls the image again at its next start. ``manager`` tells what
-    runs. Raises ``NoSuchImage``, ``InUse``, and ``InvalidArgument`` for an ID of several names.
+    The same of an index. With ``prune`` also its parents go that have neither a name nor other children.
+    ``force`` removes an image by ID with all of its names, and first stops the containers that use it and
+    removes those that ``create`` made; what a file of the user's defines stays defined, and pulls the image
+    again at its next start. ``manager`` tells what runs. Raises ``NoSuchImage``, ``InUse``, and
+    ``InvalidArgument`` for an ID of several names.
     """
-    record = get_image(context, text)
     removed = Removed()
+    if _forget_index(context, text, removed, force=force):
+        return removed
+    record = get_image(context, text)
     if _remove_one_name(context, text, record, removed):
         return removed
     names = [name.name for name in record.names]
@@ -55,6 +58,20 @@ def remove_image(
         )
     remove_images(context, [record], removed, manager=manager, force=force, prune=prune)
     return removed
+
+
+def _forget_index(context: Context, text: str, removed: Removed, *, force: bool) -> bool:
+    """Remove a name of an index, and it with its last one; False if ``text`` is none."""
+    if not open_images(context).store.has_indexes():
+        return False
+    from usercontainerd.engine.indexes import find_index, forget_index
+
+    if find_index(context, text) is None:
+        return False
+    names, index_id = forget_index(context, text, force=force)
+    removed.untagged += names
+    removed.deleted += [index_id] if index_id is not None else []
+    return True
 
 
 def _remove_one_name(context: Context, text: str, record: ImageRecord, removed: Removed) -> bool:
@@ -198,4 +215,9 @@ def remove_all_images(
             failures.append(error)
         except NoSuchImage:
             continue  # another process was faster
+    if open_images(context).store.has_indexes():
+        from usercontainerd.engine.indexes import open_indexes
+
+        for index_id in open_indexes(context).list_ids():
+            _forget_index(context, index_id, removed, force=True)
     return removed, failures

@@ -9,14 +9,14 @@ so that pulling it again fetches only what is missing.
 from __future__ import annotations
 
 import os
-import stat
 from functools import partial
 
 from usercontainerd.base.errors import Busy, InUse, InvalidFormat, StoreError, UsercontainerError
-from usercontainerd.oci.digest import Digest, is_digest, new_hash
+from usercontainerd.oci.digest import Digest, is_digest
 from usercontainerd.oci.image import ImageConfiguration, parse_image_configuration
 from usercontainerd.oci.manifest import Manifest, parse_manifest
 from usercontainerd.store.blobs import MAX_BLOB
+from usercontainerd.store.examination import examine_blob, explain_layer, read_file
 from usercontainerd.store.findings import Finding, Severity
 from usercontainerd.store.images import (
     ImageRecord,
@@ -26,15 +26,13 @@ from usercontainerd.store.images import (
     parse_image_record,
     parse_name_record,
 )
-from usercontainerd.store.layers import LayerRecord, parse_layer_record
+from usercontainerd.store.indexes import IndexStore
+from usercontainerd.store.layers import LayerRecord
 from usercontainerd.store.usage import find_layers_in_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-_MAX_RECORD = 1024 * 1024
-_PIECE = 1024 * 1024
 
 
 class StoreCheck:
@@ -76,7 +74,8 @@ class StoreCheck:
         for file in _list(self._store.images):
             if file.endswith(".json") and (image_id := _read_hex(file.removesuffix(".json"))) is not None:
                 self._check_image(image_id, names)
-        self._check_names(names, bad_names)
+        indexes = self._check_indexes(names)
+        self._check_names([name for name in names if name.image not in indexes], bad_names)
         self._check_layers()
         self._check_blobs(names)
         return self._findings
@@ -100,7 +99,7 @@ class StoreCheck:
             record = self._images.layers.read(diff_id)
             reason = self._changed.get(diff_id, "")
             if record is None:
-                reason = self._explain_layer(diff_id)
+                reason = explain_layer(self._store, diff_id)
             elif not _is_directory(self._images.layers.directory(diff_id)):
                 reason = "its files are gone"
             if reason and not self._is_held(diff_id):
@@ -118,44 +117,12 @@ class StoreCheck:
         except StoreError:
             return False  # the store is read-only: nobody makes anything
 
-    def _explain_layer(self, diff_id: Digest) -> str:
-        path = f"{self._store.layer(diff_id)}/layer.json"
-        try:
-            record = parse_layer_record(_read_file(path), path)
-        except FileNotFoundError:
-            return "its record is missing"
-        except (OSError, InvalidFormat):
-            return "its record cannot be read"
-        if record.diff_id != diff_id:
-            return "its record is that of another layer"
-        return "it had not reached the disk when the machine went down"
-
     def _look_at_blobs(self) -> None:
         for digest in self._images.blobs.all():
             self._blobs.add(digest)
-            reason = self._examine_blob(digest)
+            reason = examine_blob(self._store.blob(digest), digest, deep=self._deep)
             if reason:
                 self._bad_blobs[digest] = reason
-
-    def _examine_blob(self, digest: Digest) -> str:
-        try:
-            fd = os.open(self._store.blob(digest), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            return f"it cannot be read: {error.strerror}"
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return "it is not a file"
-            if status.st_size > MAX_BLOB and not self._deep:
-                return ""
-            state = new_hash(digest.algorithm)
-            while piece := os.read(fd, _PIECE):
-                state.update(piece)
-        except OSError as error:
-            return f"it cannot be read: {error.strerror}"
-        finally:
-            os.close(fd)
-        return "" if state.hexdigest() == digest.hex else "its content is not what its name says"
 
     def _is_usable(self, digest: Digest) -> bool:
         return digest in self._blobs and digest not in self._bad_blobs
@@ -166,7 +133,7 @@ class StoreCheck:
             path = f"{self._store.names}/{file}"
             if file.endswith(".json") and file[0] != "." and path not in bad:
                 try:
-                    good.append(parse_name_record(_read_file(path), path))
+                    good.append(parse_name_record(read_file(path), path))
                 except (OSError, InvalidFormat):
                     bad.append(path)
         return good, [path for path in bad if os.path.dirname(path) == self._store.names]
@@ -177,7 +144,7 @@ class StoreCheck:
         path = f"{self._store.images}/{image_id.hex}.json"
         own = [name for name in names if name.image == image_id]
         try:
-            record: ImageRecord | None = parse_image_record(_read_file(path), path)
+            record: ImageRecord | None = parse_image_record(read_file(path), path)
         except (OSError, InvalidFormat):
             record = None
         if record is not None and record.id.hex == image_id.hex:
@@ -211,7 +178,7 @@ class StoreCheck:
             return None, f"its configuration is damaged: {self._bad_blobs[image_id]}"
         path = self._store.blob(image_id)
         try:
-            return parse_image_configuration(_read_file(path, MAX_BLOB), where=path), ""
+            return parse_image_configuration(read_file(path, MAX_BLOB), where=path), ""
         except (OSError, InvalidFormat) as error:
             return None, f"its configuration cannot be understood: {error}"
 
@@ -254,7 +221,7 @@ class StoreCheck:
                 continue
             path = self._store.blob(digest)
             try:
-                document = parse_manifest(_read_file(path, MAX_BLOB), None, where=path)
+                document = parse_manifest(read_file(path, MAX_BLOB), None, where=path)
             except (OSError, UsercontainerError):
                 continue
             if isinstance(document, Manifest) and document.config.digest == image_id:
@@ -289,6 +256,25 @@ class StoreCheck:
         for diff_id in left:
             # Nothing needs them now, but whoever pulls the image again: their time begins anew.
             os.utime(f"{self._store.layer(diff_id)}/layer.json")
+
+    def _check_indexes(self, names: list[NameRecord]) -> set[Digest]:
+        """Return the IDs of the indexes, those included that cannot be read: their names go with them."""
+        indexes = IndexStore(self._store)
+        ids = set(indexes.list_ids())
+        for index_id in sorted(ids):
+            path = indexes.path(index_id)
+            if indexes.read(index_id) is not None:
+                continue
+            own = [name for name in names if name.image == index_id]
+            self._add(
+                "index",
+                Severity.DAMAGE,
+                f"the record of the index {index_id.hex[:12]}{_list_names(own)} cannot be read",
+                path,
+                repair="forget it; it has to be made again",
+                mend=partial(self._forget_image, path, own, []),
+            )
+        return ids
 
     def _check_names(self, names: list[NameRecord], bad: list[str]) -> None:
         for name in names:
@@ -436,12 +422,3 @@ def _age_mark(path: str) -> float:
         return os.lstat(path).st_mtime
     except OSError:
         return 0.0
-
-
-def _read_file(path: str, limit: int = _MAX_RECORD) -> bytes:
-    """Read a regular file; anything else would block, or is not ours. Raises ``OSError``."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError("not a regular file")
-        return file.read(limit + 1)

@@ -302,10 +302,20 @@ class ImageStore:
                 found = self._find_digest(wanted)
             else:
                 name = self.read_name(str(wanted))
-                found = None if name is None else self._with_names(self.read(name.image))
+                found = None if name is None else self._find_named(name)
             if found is not None:
                 return found
         return None
+
+    def _find_named(self, name: NameRecord) -> ImageRecord | None:
+        """What a name leads to; of an index, its image for this machine if that is here."""
+        found = self.read(name.image)
+        if found is None:
+            from usercontainerd.store.indexes import IndexStore, find_host_image
+
+            index = IndexStore(self.store).read(name.image)
+            found = None if index is None else find_host_image(index, self.all())
+        return self._with_names(found)
 
     def _find_digest(self, reference: Reference) -> ImageRecord | None:
         for name in self.all_names():

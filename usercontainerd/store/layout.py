@@ -6,7 +6,8 @@
     layers/HEX/layer.json what it is and which blobs it came from
     layers/HEX/recipe     what its exact tar archive has beside the contents of files; empty or missing: no recipe
     images/HEX.json       an image by the digest of its configuration
-    names/…               one file for each name, leading to an image
+    indexes/HEX.json      an index (manifest list) that is made here
+    names/…               one file for each name, leading to an image or an index
     locks/                one empty file for each thing that is locked
     partial/…             compressed layers that have come in part, for the next pull to go on with
     tmp/pull-…/           what is being made; ``lock`` in it is held as long as somebody is at it
@@ -33,6 +34,7 @@ DIRECTORIES = (
     "blobs/sha512",
     "layers",
     "images",
+    "indexes",
     "names",
     "locks",
     "partial",
@@ -62,6 +64,18 @@ class Store:
     def images(self) -> str:
         """Directory of the image records."""
         return f"{self.root}/images"
+
+    @property
+    def indexes(self) -> str:
+        """Directory of the records of indexes."""
+        return f"{self.root}/indexes"
+
+    def has_indexes(self) -> bool:
+        """Tell whether there is any index: what reads them is imported only then."""
+        try:
+            return bool(os.listdir(self.indexes))
+        except FileNotFoundError:
+            return False
 
     @property
     def names(self) -> str:

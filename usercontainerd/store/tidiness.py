@@ -120,7 +120,8 @@ def _list_places(store: Store) -> Iterator[tuple[str, Callable[[str], bool]]]:
     yield f"{store.root}/blobs", lambda name: name in ("sha256", "sha512")
     yield f"{store.root}/blobs/sha256", lambda name: _is_hex(name, 64)
     yield f"{store.root}/blobs/sha512", lambda name: _is_hex(name, 128)
-    yield store.images, lambda name: name.endswith(".json") and _is_digits(name.removesuffix(".json"))
+    for records in (store.images, store.indexes):
+        yield records, lambda name: name.endswith(".json") and _is_digits(name.removesuffix(".json"))
     yield store.names, lambda name: name.endswith(".json")
     yield store.partial, lambda name: name.startswith(("sha256-", "sha512-")) and _is_digits(name[7:])
     yield store.layers, _is_digits
