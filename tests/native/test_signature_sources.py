@@ -293,3 +293,45 @@ def test_command(signing: Signing, place: Place) -> None:
     assert result.returncode == 125
     assert result.stderr.startswith(f"Error: {APP}:1: the signature policy refuses it: ")
     assert result.stdout == ""
+
+
+def test_image_trust(signing: Signing, place: Place) -> None:
+    place.write_registries(lookaside="https://signatures.example.com/x")
+
+    def trust(*words: str) -> str:
+        command = ["usercontainer", "image", "trust", *words]
+        return run(*command, variables=place.environment).decode()
+
+    # The first change makes a policy of one's own, as the system's was.
+    trust("set", "-t", "reject", "default")
+    trust("set", "-f", signing.public_key("good"), "localhost:5000/signed")
+    trust("set", "-t", "accept", "docker.io/library")
+    policy = str(place.config / "policy.json")
+    assert trust("show") == (
+        "TRANSPORT    NAME                    TYPE     ID                 STORE\n"
+        "all          default                 reject\n"
+        "repository   docker.io/library       accept\n"
+        "repository   localhost:5000/signed   signed   good@example.com   https://signatures.example.com/x\n"
+    )
+    options = ("--policypath", policy, "--registrypath", str(place.config / "registries.d"))
+    theirs = json.loads(
+        run("podman", "image", "trust", "show", "--json", *options, variables=place.environment)
+    )
+    ours = json.loads(trust("show", "--json"))
+    assert ours[2].pop("gpg_id") == "good@example.com"  # podman wants a program gpg2 for it
+    assert ours == theirs
+    assert json.loads(trust("show", "--raw"))["default"] == REJECT
+    place.write_signatures(signing.digest, [signing.sign(claim(signing.digest, f"{APP}:1"))])
+    pull_image(place.context, f"{APP}:1")
+    with pytest.raises(PullDenied):
+        pull_image(place.context, "localhost:5000/busybox")
+
+
+def test_a_message_that_swells_is_refused(signing: Signing, place: Place) -> None:
+    """A few kilobytes of signature that hold 50 MB: valid JSON, and nobody's image."""
+    payload = claim(signing.digest, f"{APP}:1") + b" " * 50_000_000
+    message = signing.sign(payload, options=("--compress-algo", "zlib", "-z", "9"))
+    assert len(message) < 1_000_000
+    place.write_signatures(signing.digest, [message])
+    policy = place.write_policy(by_key(signing.public_key("good")))
+    assert "does not count" in place.judge(f"{APP}:1", policy)

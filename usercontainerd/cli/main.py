@@ -29,6 +29,7 @@ VERBS = {
     "image mount": ("image_mounts", "Mount images, inside `usercontainer unshare`"),
     "image prune": ("image_removal", "Remove images that nothing needs"),
     "image tree": ("image_tree", "Show the layers of an image, and which images share them"),
+    "image trust": ("image_trust", "Show or set which images may come, and whose signatures they need"),
     "image unmount": ("image_mounts", "Unmount images"),
     "images": ("images", "List images"),
     "import": ("import_image", "Make an image of one layer from a tar archive"),
@@ -80,7 +81,17 @@ GROUPS = {
         },
         **{
             verb: f"image {verb}"
-            for verb in ("diff", "exists", "import-storage", "inspect", "mount", "prune", "tree", "unmount")
+            for verb in (
+                "diff",
+                "exists",
+                "import-storage",
+                "inspect",
+                "mount",
+                "prune",
+                "tree",
+                "trust",
+                "unmount",
+            )
         },
         "list": "images",
         "ls": "images",

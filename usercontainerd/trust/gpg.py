@@ -8,6 +8,7 @@ What gpg found is read from its status lines (doc/DETAILS of GnuPG), never from 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,7 +30,6 @@ _OPTIONS = (
     "--no-tty",
     "--no-autostart",
     "--no-auto-key-retrieve",
-    "--no-auto-key-import",
     "--no-auto-check-trustdb",
     "--disable-dirmngr",
     "--trust-model",
@@ -89,7 +89,7 @@ class Keyring:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _import(self, key: bytes) -> list[str]:
-        _, status = self._run(("--import",), key)
+        _, status, _ = self._run(("--import",), key)
         return [words[1] for name, words in status if name == "IMPORT_OK" and len(words) > 1]
 
     def verify(self, message: bytes) -> bytes:
@@ -99,7 +99,7 @@ class Keyring:
         """
         output = f"{self._home}/payload"
         try:
-            code, status = self._run(
+            code, status, _ = self._run(
                 ("--output", output, "--max-output", str(MAX_PAYLOAD), "--decrypt"), message
             )
             check_status(code, status, self._trusted)
@@ -112,8 +112,13 @@ class Keyring:
                 if os.path.lexists(f"{self._home}/{name}"):
                     os.unlink(f"{self._home}/{name}")
 
-    def _run(self, arguments: Sequence[str], data: bytes) -> tuple[int, list[tuple[str, list[str]]]]:
-        """Run gpg; return its exit status and status lines."""
+    def list_users(self) -> list[str]:
+        """Return the user IDs of the keys, which anybody could have written into them."""
+        _, _, listing = self._run(("--with-colons", "--fixed-list-mode", "--list-keys"), b"")
+        return parse_users(listing.decode("utf-8", "replace"))
+
+    def _run(self, arguments: Sequence[str], data: bytes) -> tuple[int, list[tuple[str, list[str]]], bytes]:
+        """Run gpg; return its exit status, its status lines and what it wrote."""
         status = f"{self._home}/status"
         command = [self._program, "--homedir", self._home, *_OPTIONS, "--status-file", status, *arguments]
         environment = {"PATH": "/usr/bin:/bin", "HOME": self._home, "LC_ALL": "C"}
@@ -121,7 +126,7 @@ class Keyring:
             result = subprocess.run(
                 command,
                 input=data,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=environment,
                 cwd="/",
@@ -135,13 +140,20 @@ class Keyring:
         except OSError as error:
             raise HostError(f"gpg cannot be run: {error.strerror}", where=self._program) from error
         os.unlink(status)
-        return result.returncode, parse_status(text)
+        return result.returncode, parse_status(text), result.stdout
 
 
 def parse_status(text: str) -> list[tuple[str, list[str]]]:
     """Split ``[GNUPG:] NAME ARGUMENT…`` lines."""
     lines = [line.split(" ") for line in text.split("\n") if line.startswith("[GNUPG:] ")]
     return [(words[1], words[2:]) for words in lines]
+
+
+def parse_users(text: str) -> list[str]:
+    """The user IDs in the output of ``gpg --with-colons --list-keys``. Pure."""
+    fields = [line.split(":") for line in text.splitlines() if line.startswith("uid:")]
+    # Bytes that would be read as something else are written as in C.
+    return [re.sub(r"\\x([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), f[9]) for f in fields if len(f) > 9]
 
 
 def check_status(code: int, status: Sequence[tuple[str, Sequence[str]]], trusted: frozenset[str]) -> None:

@@ -124,13 +124,18 @@ def read_policy(files: Sequence[str]) -> Policy:
     """
     for path in files:
         if _is_there(path):
-            return parse_policy(_read_file(path, MAX_POLICY), path)
+            return parse_policy(read_policy_file(path), path)
     raise PullDenied(
         "there is no signature policy, so no image can be taken",
         where=" or ".join(files[-2:]) if len(files) > 2 else " or ".join(files),
         hint="install containers-common (Debian: golang-github-containers-common), or write "
         f'{files[0]}: {{"default": [{{"type": "insecureAcceptAnything"}}]}}',
     )
+
+
+def read_policy_file(path: str) -> bytes:
+    """Return the bytes of a policy. Raises ``HostError``."""
+    return _read_file(path, MAX_POLICY)
 
 
 def _is_there(path: str) -> bool:
