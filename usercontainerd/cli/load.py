@@ -7,7 +7,7 @@ import os
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
-from usercontainerd.cli.progress import Progress
+from usercontainerd.cli.progress import PROGRESS, Progress, read_format
 from usercontainerd.cli.pull import catch_termination
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ LOAD = Verb(
     "Load images from an archive or a directory",
     (
         Option("-i, --input PATH", "a file or a directory; standard input without it"),
+        PROGRESS,
         Option("-q, --quiet", "show no progress"),
         Option("--signature-policy FILE", "which images may come, instead of policy.json"),
     ),
@@ -41,7 +42,8 @@ def run_load(call: Call) -> int:
             "standard input is a terminal", hint="usercontainer load -i FILE, or usercontainer load < FILE"
         )
     catch_termination()
-    progress = Progress(path or STANDARD_INPUT, shown=not call.options.flag("quiet"))
+    form = read_format(call.options.value("progress"))
+    progress = Progress(path or STANDARD_INPUT, shown=not call.options.flag("quiet"), form=form)
     try:
         loaded = load_images(
             call.context(), path, progress=progress, signature_policy=call.options.value("signature-policy")

@@ -26,7 +26,7 @@ _FORMATS = ("auto", "plain", "json")
 _INTERVAL = 0.1  # seconds between two updates of the same thing
 _BARS_AFTER = 0.7  # seconds; what is done earlier is not worth them
 _MAX_BARS = 16  # beyond, those that are full make room
-_SAID = ("resolve", "wait", "download", "exists", "present", "mount", "compress", "upload")
+_SAID = ("resolve", "wait", "download", "exists", "present", "mount", "compress", "upload", "read", "save")
 
 
 class Progress:
@@ -74,7 +74,7 @@ class Progress:
 
     def _draw(self, phase: str, item: str) -> None:
         now = time.monotonic()
-        if self._bars is None and now - self._began > _BARS_AFTER and phase == "download":
+        if self._bars is None and now - self._began > _BARS_AFTER and phase in ("download", "save"):
             self._begin_bars()
         if self._bars is not None:
             self._bars.update(phase, item, *self._bytes.get(item, (0, 0)))
@@ -169,6 +169,7 @@ def describe_step(phase: str, item: str, total: int) -> str:
         "present": f"Blob {short}: the registry has it",
         "mount": f"Blob {short}: taken from another repository",
         "compress": f"Layer {short}: being compressed",
+        "read": f"Reading {item}",
     }.get(phase, f"Blob {short}: {format_size(total)}" if total else f"Blob {short}")
 
 

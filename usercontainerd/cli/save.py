@@ -6,7 +6,7 @@ import os
 
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
-from usercontainerd.cli.progress import Progress
+from usercontainerd.cli.progress import PROGRESS, Progress, read_format
 from usercontainerd.cli.pull import catch_termination
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ SAVE = Verb(
         Option("--format FORMAT", "docker-archive (default), oci-archive, oci-dir or docker-dir"),
         Option("-m, --multi-image-archive", "accepted: several images can be saved in any case"),
         Option("-o, --output PATH", "the file or directory; standard output without it"),
+        PROGRESS,
         Option("-q, --quiet", "show no progress"),
         Option("--uncompressed", "do not compress the layers of the OCI formats"),
     ),
@@ -49,7 +50,8 @@ def run_save(call: Call) -> int:
     if path is None and os.isatty(1) and not kind.endswith("-dir"):
         raise InvalidArgument("standard output is a terminal", hint="use -o FILE, or redirect the output")
     catch_termination()
-    progress = Progress(path or "standard output", shown=not options.flag("quiet"))
+    form = read_format(options.value("progress"))
+    progress = Progress(path or "standard output", shown=not options.flag("quiet"), form=form)
     try:
         save_images(
             call.context(),

@@ -198,6 +198,9 @@ def _read_index(fd: int) -> dict[str, _Member]:
 def _read_member(entry: tar.Entry, name: str | None, offset: int) -> _Member | None:
     """A member as far as it can be part of an image: directories, devices and their like are none."""
     if entry.type == tar.REGULAR:
+        if getattr(entry, "segments", None) is not None:
+            # Its bytes are not its content, and nobody writes an image so.
+            raise InvalidFormat(f"{tar.printable_name(entry.name)} is a sparse file")
         return _Member(offset, entry.size)
     if entry.type not in (tar.SYMLINK, tar.HARD_LINK) or name is None or len(entry.linkname) > MAX_NAME:
         return None

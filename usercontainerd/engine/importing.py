@@ -102,7 +102,7 @@ def import_image(
             Store(context.paths),
             fd,
             where=where,
-            report=lambda done: progress(Phase.DOWNLOAD, where, done, 0),
+            report=lambda done: progress(Phase.READ, where, done, 0),
         )
         stack.callback(os.close, archive)
         layer = describe_archive(archive)

@@ -154,7 +154,7 @@ def open_members(
                 stack.callback(os.close, fd)
 
             def report(done: int) -> None:
-                progress(Phase.DOWNLOAD, where, done, 0)
+                progress(Phase.READ, where, done, 0)
 
             seekable = make_seekable(Store(context.paths), fd, where=where, report=report)
             members = TarMembers(seekable, where)

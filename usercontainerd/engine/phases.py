@@ -12,6 +12,8 @@ class Phase(StrEnum):
     EXISTS = "exists"  # a layer that is here already
     WAIT = "wait"  # for another process that pulls the same layer
     DOWNLOAD = "download"
+    READ = "read"  # an archive that has to be kept for a while; the item is its name
+    SAVE = "save"  # a layer or blob into an archive
     UNPACK = "unpack"  # all bytes have come; done = total once it is unpacked
     STORE = "store"
     PRESENT = "present"  # a push: the registry has the blob

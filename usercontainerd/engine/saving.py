@@ -309,7 +309,7 @@ class Saving:
             output.add_stream(name(kept), kept.size, pieces)
             blob = Descriptor(convert_layer_type(kept.media_type, docker=docker), kept.digest, kept.size)
         else:
-            self._progress(Phase.DOWNLOAD, diff_id, 0, 0)
+            self._progress(Phase.COMPRESS, diff_id, 0, 0)
             blob = output.add_made(lambda write: self._forms.compress(diff_id, write, docker=docker), name)
         self._written[diff_id] = blob
         return blob
@@ -317,10 +317,10 @@ class Saving:
     def _reporting(self, item: str, size: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
         done = 0
         for piece in pieces:
-            self._progress(Phase.DOWNLOAD, item, done, size)
+            self._progress(Phase.SAVE, item, done, size)
             yield piece
             done += len(piece)
-        self._progress(Phase.DOWNLOAD, item, done, size)
+        self._progress(Phase.SAVE, item, done, size)
 
 
 def build_oci_manifest(

@@ -133,6 +133,20 @@ def test_endless_size(tmp_path: Path) -> None:
         open_tar(tmp_path, header + bytes(1024))
 
 
+def test_sparse_files_are_refused(tmp_path: Path) -> None:
+    """What lies in the archive is not the content of such a file."""
+    headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.name": "index.json",
+        "GNU.sparse.size": "1024",
+        "GNU.sparse.numblocks": "1",
+        "GNU.sparse.map": "512,5",
+    }
+    with pytest.raises(InvalidFormat, match=r"broken archive: .*sparse"):
+        open_tar(tmp_path, build_tar(file("index.json", b"hello", pax_headers=headers)))
+
+
 def test_junk_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidFormat, match="not a tar archive"):
         open_tar(tmp_path, b"junk")
