@@ -17,7 +17,7 @@ TEXT = (TOP / "docs/archive-safety.md").read_text(encoding="utf-8")
 def test_every_test_that_is_named_exists() -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (TOP / "tests").rglob("test_*.py"))
     named = [name for name in re.findall(r"`(test_[a-z_]+)`", TEXT) if not name.endswith(".py")]
-    assert len(set(named)) > 25
+    assert len(set(named)) > 20
     for name in named:
         assert f"def {name}(" in sources, name
 
