@@ -15,7 +15,8 @@ from tests.support.realregistry import Authority
 from usercontainerd.base.errors import RegistryError, UsercontainerError
 from usercontainerd.engine.access import RegistryAccess
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import list_images, pull_image
+from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.local_images import list_images
 from usercontainerd.registry.authentication import Credentials
 
 pytestmark = pytest.mark.usefixtures("hasty")

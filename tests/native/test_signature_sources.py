@@ -18,8 +18,9 @@ import pytest
 from tests.support.fakeregistry import FakeRegistry, Handler, build_tar, digest_of, file
 from tests.support.signing import ACCEPT, APP, LONG_AGO, MULTI, REJECT, Place, Signing, claim, run
 from usercontainerd.base.errors import HostError, InvalidFormat, PullDenied
-from usercontainerd.engine.images import list_images, pull_image
+from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.loading import load_images, pull_archived
+from usercontainerd.engine.local_images import list_images
 
 
 def by_key(path: str, identity: dict[str, str] | None = None) -> list[dict[str, object]]:

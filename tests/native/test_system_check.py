@@ -13,7 +13,8 @@ from tests.support.images import ImageMaker, Member, directory
 from tests.support.places import Place
 from usercontainerd.engine.checking import check_store
 from usercontainerd.engine.images import pull_image
-from usercontainerd.store.images import ImageStore, name_file
+from usercontainerd.store.images import ImageStore
+from usercontainerd.store.records import name_file
 
 BUSYBOX = "localhost:5000/busybox:latest"
 WEB = "localhost:5000/web:latest"

@@ -9,9 +9,10 @@ from pathlib import Path
 from usercontainerd.base.paths import Paths
 from usercontainerd.oci.digest import Digest, compute_digest
 from usercontainerd.oci.manifest import OCI_CONFIGURATION, OCI_MANIFEST
-from usercontainerd.store.images import ImageRecord, ImageStore, NameRecord
+from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layers import LayerBlob, LayerRecord
 from usercontainerd.store.layout import Store
+from usercontainerd.store.records import ImageRecord, NameRecord
 from usercontainerd.store.stage import Stage
 
 

@@ -37,6 +37,16 @@ class Call:
 
         return Manager.connect(self.paths.runtime_root, self.environment.get("DBUS_SESSION_BUS_ADDRESS"))
 
+    def find_manager(self) -> Manager | None:
+        """``connect``, or None if no container is known or systemd does not answer: for what can do without."""
+        from usercontainerd.base.errors import SystemdError
+        from usercontainerd.engine.lookup import list_known
+
+        try:
+            return self.connect() if list_known(self.paths) else None
+        except SystemdError:
+            return None
+
     def context(self) -> Context:
         """Build what the larger use cases need; the fast ones do with ``paths``."""
         from usercontainerd.base.programs import find_programs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from usercontainerd.base.errors import InvalidArgument, SystemdError
+from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.base.sizes import format_size
 from usercontainerd.base.times import format_elapsed, parse_rfc3339
 from usercontainerd.cli.images import split_name
@@ -63,7 +63,7 @@ def run_df(call: Call) -> int:
     verbose = call.options.flag("verbose")
     if verbose and text is not None:
         raise InvalidArgument("--format and --verbose do not go together")
-    usage = measure(call)
+    usage = measure_usage(call.context(), call.find_manager())
     if verbose:
         write_output(render_usage(usage, time.time()))
         return 0
@@ -74,16 +74,6 @@ def run_df(call: Call) -> int:
     rows = [[str(total[column]) for column in HEADINGS] for total in totals]
     write_output(render_table(list(HEADINGS.values()), rows))
     return 0
-
-
-def measure(call: Call) -> DiskUsage:
-    """Look, with systemd's word on what runs if it can be had."""
-    try:
-        manager = call.connect()
-    except SystemdError:
-        return measure_usage(call.context(), None)
-    with manager:
-        return measure_usage(call.context(), manager)
 
 
 def describe_total(total: Total) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from usercontainerd.base.errors import SystemdError, UsercontainerError
+from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.times import parse_rfc3339
 from usercontainerd.cli.images import describe_name
 from usercontainerd.cli.template import parse_template
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
     from usercontainerd.cli.images import Line
     from usercontainerd.engine.image_users import ImageUsers
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 WHOLE = ""  # a template that asks for the object itself
 FAMILY = {"ParentId", "IsDangling", "Dangling", WHOLE}
@@ -61,12 +61,7 @@ def find_users_of_call(call: Call) -> ImageUsers:
     """The containers that use images; without systemd those of which there are files."""
     from usercontainerd.engine.image_users import find_users
 
-    try:
-        manager = call.connect()
-    except SystemdError:
-        return find_users(call.context(), None)
-    with manager:
-        return find_users(call.context(), manager)
+    return find_users(call.context(), call.find_manager())
 
 
 def describe_lines(call: Call, lines: Sequence[Line], template: str, full: bool) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from usercontainerd.base.errors import (
     InUse,
     InvalidArgument,
     NoSuchImage,
-    SystemdError,
     UsercontainerError,
 )
 from usercontainerd.cli.listing import parse_filters
@@ -70,7 +69,7 @@ def run_rmi(call: Call) -> int:
             "an argument is missing", hint="usage: usercontainer rmi [OPTIONS] IMAGE [IMAGE...]"
         )
     context = call.context()
-    manager = connect_if_possible(call)
+    manager = call.find_manager()
     if everything:
         removed, failures = remove_all_images(context, manager=manager, force=force)
         report_removed(removed)
@@ -107,14 +106,6 @@ def remove_each(
     return report_failures(failures)
 
 
-def connect_if_possible(call: Call) -> Manager | None:
-    """Connect to systemd, which knows what runs; images can be removed without it."""
-    try:
-        return call.connect()
-    except SystemdError:
-        return None
-
-
 def report_removed(removed: Removed) -> None:
     """Print what went, as podman does."""
     write_output(
@@ -145,9 +136,7 @@ def run_prune(call: Call) -> int:
     everything = options.flag("all")
     if not options.flag("force") and not ask(everything):
         return 0
-    removed = prune_images(
-        context, manager=connect_if_possible(call), everything=everything, is_meant=is_meant
-    )
+    removed = prune_images(context, manager=call.find_manager(), everything=everything, is_meant=is_meant)
     write_output("".join(f"{image.hex}\n" for image in removed.deleted))
     return 0
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.store.images import ImageRecord, NameRecord
+    from usercontainerd.store.records import ImageRecord, NameRecord
 
     Line = tuple[ImageRecord, NameRecord | None]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from usercontainerd.engine.endpoints import Conversation
     from usercontainerd.engine.retrying import Retry
     from usercontainerd.oci.platform import Platform
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 PULL = Verb(
     "pull",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from usercontainerd.daemon.call import Call, Options
     from usercontainerd.daemon.connection import Variant
     from usercontainerd.daemon.service import Service
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 PATHS = "/org/usercontainer1/image"
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from usercontainerd.definition.model import Definition
     from usercontainerd.engine.context import Context
     from usercontainerd.oci.image import ImageConfiguration
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 
 def choose_name(context: Context, wanted: str | None) -> str:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.containers import Container
     from usercontainerd.engine.context import Context
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord
     from usercontainerd.systemd.manager import Manager
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from usercontainerd.base.errors import InvalidDefinition
 from usercontainerd.engine.archive_output import writing_file
 from usercontainerd.engine.definitions import read_definition
-from usercontainerd.engine.images import get_image, open_images, start_worker
+from usercontainerd.engine.local_images import get_image, open_images, start_worker
 from usercontainerd.engine.lookup import find_init
 from usercontainerd.runtime.remains import layer_directory
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.image_users import ImageUsers
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
     Test = Callable[[ImageRecord], bool]
 

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.engine.context import Context
     from usercontainerd.oci.image import History
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 MISSING = "<missing>"  # the ID of a step whose image is not here
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.context import Context
     from usercontainerd.oci.image import Healthcheck, History, ImageConfiguration
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord
 
 
 def inspect_image(context: Context, text: str) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 _ALL_IDS = ["0", "0", "4294967295"]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from usercontainerd.base.errors import InvalidReference, NoSuchImage, UsercontainerError
 from usercontainerd.engine.local_images import get_image, open_images, read_registries
 from usercontainerd.oci.reference import Reference, parse_reference
-from usercontainerd.store.images import NameRecord
+from usercontainerd.store.records import NameRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord
 
 LOCAL = "localhost"  # the registry of names that are given here, as in podman
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.image_users import ImageUsers
     from usercontainerd.oci.digest import Digest
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord
     from usercontainerd.systemd.manager import Manager
 
 

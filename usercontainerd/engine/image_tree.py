@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.context import Context
     from usercontainerd.oci.digest import Digest
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 
 class LayerNode:

@@ -28,7 +28,7 @@ from usercontainerd.engine.local_images import (
 )
 from usercontainerd.oci.platform import Platform, choose_platform
 from usercontainerd.oci.reference import Reference, parse_reference
-from usercontainerd.store.images import ImageRecord
+from usercontainerd.store.records import ImageRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.engine.archive_input import make_seekable, open_input
 from usercontainerd.engine.archive_members import copy_checked
 from usercontainerd.engine.archive_output import read_pieces
-from usercontainerd.engine.images import ignore_progress
 from usercontainerd.engine.inspection import format_rfc3339
 from usercontainerd.engine.loading import STANDARD_INPUT
+from usercontainerd.engine.local_images import ignore_progress
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.pulling import Pull
 from usercontainerd.engine.saving import OCI_TAR, build_oci_manifest
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.resolution import ResolvedImage
     from usercontainerd.oci.platform import Platform
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 MESSAGE = "imported from tarball"  # podman's
 

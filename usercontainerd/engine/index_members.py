@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from usercontainerd.engine.registry_source import RegistrySource
     from usercontainerd.oci.digest import Digest
     from usercontainerd.oci.manifest import FetchedManifest
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord
 
 REGISTRY = "docker://"
 _IMAGE_CONFIGURATIONS = (

@@ -28,8 +28,9 @@ from usercontainerd.oci.index import (
     parse_index,
 )
 from usercontainerd.oci.reference import parse_reference
-from usercontainerd.store.images import ImageRecord, ImageStore, NameRecord
+from usercontainerd.store.images import ImageStore
 from usercontainerd.store.indexes import IndexRecord, IndexStore
+from usercontainerd.store.records import ImageRecord, NameRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

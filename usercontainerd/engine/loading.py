@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.platform import Platform
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
 
 TRANSPORTS = ("docker-archive", "oci-archive", "oci", "dir")
 STANDARD_INPUT = "standard input"

@@ -11,8 +11,9 @@ import time
 
 from usercontainerd.base.errors import InvalidReference, NoSuchImage
 from usercontainerd.oci.reference import parse_reference
-from usercontainerd.store.images import ImageRecord, ImageStore
+from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layout import Store
+from usercontainerd.store.records import ImageRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

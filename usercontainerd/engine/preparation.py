@@ -47,7 +47,7 @@ from usercontainerd.runtime.specification import (
     plan_hostname,
 )
 from usercontainerd.runtime.summary import build_summary, render_summary
-from usercontainerd.store.images import name_file
+from usercontainerd.store.records import name_file
 from usercontainerd.systemd.renewal import reload_stale_unit
 from usercontainerd.systemd.unit import build_image_drop_in, build_unit
 
@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.local_images import Progress
     from usercontainerd.oci.image import ImageConfiguration
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord
 
 CRUN_PATHS = ("/usr/bin/crun", "/usr/local/bin/crun")
 INIT_PATHS = (

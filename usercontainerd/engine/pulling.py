@@ -19,8 +19,9 @@ from usercontainerd.engine.local_images import current_time, empty_trash, ignore
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.resolution import ResolvedImage, fetch_configuration, resolve_image
 from usercontainerd.oci.platform import Platform, plan_host_platform
-from usercontainerd.store.images import ImageRecord, ImageStore, NameRecord
+from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layout import Store
+from usercontainerd.store.records import ImageRecord, NameRecord
 from usercontainerd.store.worker import UnpackLimits, Worker
 
 TYPE_CHECKING = False

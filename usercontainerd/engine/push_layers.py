@@ -15,8 +15,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 
 from usercontainerd.base.errors import Cancelled, StoreError
-from usercontainerd.engine.images import start_worker
 from usercontainerd.engine.layer_streams import compress_layer, open_layer_tar
+from usercontainerd.engine.local_images import start_worker
 from usercontainerd.engine.phases import Phase
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.oci.conversion import ManifestForm, find_compression
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO, Self
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.registry.upload import Uploader
     from usercontainerd.store.images import ImageStore
     from usercontainerd.store.worker import Worker

@@ -17,12 +17,7 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
 from usercontainerd.engine.image_names import find_meant_names
-from usercontainerd.engine.images import (
-    get_image,
-    ignore_progress,
-    open_images,
-    read_registries,
-)
+from usercontainerd.engine.local_images import get_image, ignore_progress, open_images, read_registries
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.push_layers import LayerPusher, LayerWishes, check_layers
 from usercontainerd.oci.conversion import ManifestForm, build_manifest, find_form
@@ -36,10 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.registry.client import RegistryClient
     from usercontainerd.registry.upload import Uploader
-    from usercontainerd.store.images import ImageRecord, ImageStore, NameRecord
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord, NameRecord
 
 # Of containers-transports(5): what a push does not reach.
 _TRANSPORTS = ("containers-storage", "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "sif")

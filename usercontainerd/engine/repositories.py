@@ -5,7 +5,7 @@ from __future__ import annotations
 from usercontainerd.base.errors import InvalidArgument, NoSuchImage
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
 from usercontainerd.engine.endpoints import SILENT, Conversation, choose_meaning, try_candidates
-from usercontainerd.engine.images import read_registries
+from usercontainerd.engine.local_images import read_registries
 from usercontainerd.oci.reference import Reference, parse_reference
 
 TYPE_CHECKING = False

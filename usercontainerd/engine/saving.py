@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.local_images import Progress
     from usercontainerd.oci.digest import Digest
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
+    from usercontainerd.store.records import ImageRecord
     from usercontainerd.store.worker import Worker
 
 OCI_TAR = "application/vnd.oci.image.layer.v1.tar"

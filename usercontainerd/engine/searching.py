@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from usercontainerd.base.errors import InvalidArgument, NoSuchImage, UsercontainerError
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
 from usercontainerd.engine.endpoints import ignore_notice
-from usercontainerd.engine.images import read_registries
+from usercontainerd.engine.local_images import read_registries
 from usercontainerd.oci.reference import DOCKER_HUB, Reference, is_registry, parse_reference
 
 TYPE_CHECKING = False

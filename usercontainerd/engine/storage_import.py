@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from usercontainerd.base.errors import InvalidReference, NoSuchImage, UsercontainerError
 from usercontainerd.engine.admission import read_admission
-from usercontainerd.engine.images import ignore_progress, open_images, start_worker
+from usercontainerd.engine.local_images import ignore_progress, open_images, start_worker
 from usercontainerd.engine.podman_store import (
     MANIFEST,
     PodmanSource,
@@ -23,8 +23,8 @@ from usercontainerd.engine.pulling import Pull
 from usercontainerd.oci.digest import Digest, check_digest, compute_digest, is_digest
 from usercontainerd.oci.manifest import Index, Manifest, parse_manifest
 from usercontainerd.oci.reference import DOCKER_HUB, Reference, parse_reference
-from usercontainerd.store.images import NameRecord
 from usercontainerd.store.layers import LayerBlob
+from usercontainerd.store.records import NameRecord
 from usercontainerd.trust.scopes import identify_in_storage
 
 TYPE_CHECKING = False
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.admission import Admission
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.images import Progress
+    from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.podman_store import StoredLayer
-    from usercontainerd.store.images import ImageRecord
+    from usercontainerd.store.records import ImageRecord
     from usercontainerd.store.worker import Worker
 
 _INDEX_KEY = "manifest-"

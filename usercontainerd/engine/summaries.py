@@ -17,7 +17,7 @@ from usercontainerd.oci.platform import Platform
 from usercontainerd.runtime.plan import stamp_path
 from usercontainerd.runtime.specification import plan_arguments
 from usercontainerd.runtime.summary import Summary, build_summary, render_summary
-from usercontainerd.store.images import name_file
+from usercontainerd.store.records import name_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

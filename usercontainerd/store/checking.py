@@ -18,16 +18,16 @@ from usercontainerd.oci.manifest import Manifest, parse_manifest
 from usercontainerd.store.blobs import MAX_BLOB
 from usercontainerd.store.examination import examine_blob, explain_layer, read_file
 from usercontainerd.store.findings import Finding, Severity
-from usercontainerd.store.images import (
+from usercontainerd.store.images import ImageStore
+from usercontainerd.store.indexes import IndexStore
+from usercontainerd.store.layers import LayerRecord
+from usercontainerd.store.records import (
     ImageRecord,
-    ImageStore,
     NameRecord,
     name_file,
     parse_image_record,
     parse_name_record,
 )
-from usercontainerd.store.indexes import IndexStore
-from usercontainerd.store.layers import LayerRecord
 from usercontainerd.store.usage import find_layers_in_use
 
 TYPE_CHECKING = False

@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from usercontainerd.store.images import ImageRecord
     from usercontainerd.store.layout import Store
+    from usercontainerd.store.records import ImageRecord
 
 _MAX_RECORD = 8 * 1024 * 1024
 

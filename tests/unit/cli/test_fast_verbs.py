@@ -25,7 +25,7 @@ VERBS = {
     "images": (EVERY - {"base.names", "engine", "engine.lookup", "kernel.cgroups", "kernel.signals"})
               | {"base.sizes", "base.times", "base.typedjson", "cli.images", "cli.listing", "kernel.atomicfile",
                  "kernel.trees", "oci", "oci.digest", "oci.reference", "store", "store.blobs", "store.images",
-                 "store.layers", "store.layout", "store.locks"},
+                 "store.layers", "store.layout", "store.locks", "store.records"},
     "start": EVERY | BUS | {"cli.lifecycle", "engine.lifecycle"},
     "stop": EVERY | BUS | {"cli.lifecycle", "engine.lifecycle"},
     "logs": EVERY | BUS | {"base.times", "cli.logs", "engine.lifecycle", "engine.logs", "kernel.spawning"},

@@ -16,7 +16,7 @@ from usercontainerd.engine.image_tree import LayerNode
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.patterns import is_named
 from usercontainerd.runtime.summary import ExitRecord, Summary
-from usercontainerd.store.images import ImageRecord, NameRecord
+from usercontainerd.store.records import ImageRecord, NameRecord
 
 NOW = 1_700_000_000.0
 SUMMARY = Summary(

@@ -14,7 +14,7 @@ from usercontainerd.engine.naming import generate_name
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
-from usercontainerd.store.images import ImageRecord, NameRecord
+from usercontainerd.store.records import ImageRecord, NameRecord
 
 IMAGE, MANIFEST = Digest("sha256:" + "aa" * 32), Digest("sha256:" + "bb" * 32)
 DEFINITION = Definition("web", "nginx")

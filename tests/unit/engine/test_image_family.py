@@ -21,7 +21,7 @@ from usercontainerd.engine.image_tree import build_tree
 from usercontainerd.engine.image_users import ImageUsers
 from usercontainerd.engine.local_images import open_images
 from usercontainerd.oci.digest import Digest, compute_digest
-from usercontainerd.store.images import ImageRecord, NameRecord
+from usercontainerd.store.records import ImageRecord, NameRecord
 
 
 @pytest.fixture

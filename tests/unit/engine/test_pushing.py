@@ -11,7 +11,7 @@ from usercontainerd.oci.conversion import ManifestForm
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.oci.manifest import Descriptor
 from usercontainerd.store.compress import Compression
-from usercontainerd.store.images import NameRecord
+from usercontainerd.store.records import NameRecord
 
 DIGEST = compute_digest(b"")
 NAME = NameRecord("quay.io/me/app:1", DIGEST, ())

@@ -12,7 +12,7 @@ from usercontainerd.engine.layer_forms import convert_layer_type
 from usercontainerd.engine.saving import SavedImage, build_oci_manifest, merge_entries
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Manifest, parse_manifest
-from usercontainerd.store.images import ImageRecord
+from usercontainerd.store.records import ImageRecord
 
 CONFIGURATION = build_configuration([b"layer"])
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -14,8 +14,9 @@ from tests.support.stores import add_image, add_layer, build_store
 from usercontainerd.kernel.atomicfile import FileLock
 from usercontainerd.store.checking import StoreCheck
 from usercontainerd.store.findings import Finding, Severity
-from usercontainerd.store.images import ImageRecord, ImageStore, name_file
+from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layout import Store
+from usercontainerd.store.records import ImageRecord, name_file
 from usercontainerd.store.stage import Stage
 from usercontainerd.store.tidiness import check_directories, check_leftovers
 

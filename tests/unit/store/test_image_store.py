@@ -19,9 +19,10 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.base.paths import Paths
 from usercontainerd.oci.digest import Digest, compute_digest
-from usercontainerd.store.images import ImageRecord, ImageStore, NameRecord, name_file
+from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layers import LayerBlob, LayerRecord
 from usercontainerd.store.layout import Store
+from usercontainerd.store.records import ImageRecord, NameRecord, name_file
 from usercontainerd.store.stage import Stage, sweep_stages
 
 
