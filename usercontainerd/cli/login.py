@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from usercontainerd.base.errors import InvalidArgument, NoSuchLogin, PullDenied
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
@@ -46,7 +44,6 @@ LOGOUT = Verb(
     ),
     most=1,
 )
-MAX_PASSWORD = 16 * 1024
 
 
 def run_login(call: Call) -> int:
@@ -136,11 +133,12 @@ class _Login:
     def _read_credentials(self) -> Credentials:
         """Take user and password from the options, and ask for what they do not say."""
         from usercontainerd.cli.terminal import ask_line, ask_secret, has_keyboard
+        from usercontainerd.engine.logins import read_password
         from usercontainerd.registry.authentication import Credentials
 
         user, password = self.options.value("username") or "", self.options.value("password") or ""
         if self.options.flag("password-stdin"):
-            password = _read_password()
+            password = read_password(0)
         if not (user and password) and not has_keyboard():
             raise InvalidArgument(
                 "user name or password is missing, and there is no terminal to ask on",
@@ -160,18 +158,6 @@ def _read_key(call: Call, context: Context) -> tuple[str, str]:
     from usercontainerd.engine.logins import choose_registry, parse_login_key
 
     return parse_login_key(call.words[0] if call.words else choose_registry(context))
-
-
-def _read_password() -> str:
-    data = bytearray()
-    while chunk := os.read(0, 4096):
-        data += chunk
-        if len(data) > MAX_PASSWORD:
-            raise InvalidArgument(f"the password is longer than {MAX_PASSWORD} bytes")
-    try:
-        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise InvalidArgument("the password is not UTF-8") from None
 
 
 def run_logout(call: Call) -> int:

@@ -40,6 +40,7 @@ class ImageObject(Provider):
             "Tag": self._tag,
             "Untag": self._untag,
             "Remove": self._remove,
+            "Push": self._push,
             "Save": self._save,
             "History": self._history,
             "Inspect": self._inspect,
@@ -54,6 +55,11 @@ class ImageObject(Provider):
             "Platform": lambda: self.record.platform,
             "Layers": lambda: [str(layer) for layer in self.record.layers],
         }
+
+    @property
+    def name(self) -> str:
+        """The name to call it by: its first one, else its ID."""
+        return self.record.names[0].name if self.record.names else str(self.record.id)
 
     # Properties
 
@@ -102,9 +108,15 @@ class ImageObject(Provider):
         await self._service.run(change)
         self._service.board.refresh_images()
 
+    async def _push(self, call: Call, destination: str, options: Options) -> str:
+        request = {"image": self.name, "destination": destination}
+        options.finish()
+        job = await self._service.jobs.start(call.sender, "push", destination or self.name, request)
+        return job.path
+
     async def _save(self, call: Call, output: int, options: Options) -> str:
         request = {
-            "image": self.record.names[0].name if self.record.names else str(self.record.id),
+            "image": self.name,
             "format": options.take_text("format", "docker-archive"),
         }
         options.finish()

@@ -43,12 +43,15 @@ class ManagerObject(Provider):
             "GetImage": self._get_image,
             "Pull": self._pull,
             "Load": self._load,
+            "Import": self._import,
             "PruneImages": self._prune_images,
             "VerifyDefinition": self._verify_definition,
             "VerifyDefinitions": self._verify_definitions,
             "InstallDefinition": self._install_definition,
             "RemoveDefinition": self._remove_definition,
             "Reload": self._reload,
+            "Login": self._login,
+            "Logout": self._logout,
             "CheckStore": self._check_store,
             "Doctor": self._doctor,
             "Subscribe": self._subscribe,
@@ -126,6 +129,16 @@ class ManagerObject(Provider):
             os.close(fd)
         return job.path
 
+    async def _import(self, call: Call, archive: int, reference: str, options: Options) -> str:
+        request = {"reference": reference, "changes": options.take_texts("changes")}
+        options.finish()
+        fd = call.take_fd(archive)
+        try:
+            job = await self._service.jobs.start(call.sender, "import", reference, request, fd=fd)
+        finally:
+            os.close(fd)
+        return job.path
+
     async def _prune_images(self, call: Call, options: Options) -> str:
         request = {"all": options.take_flag("all")}
         options.finish()
@@ -135,6 +148,22 @@ class ManagerObject(Provider):
         request = {"repair": options.take_flag("repair"), "quick": options.take_flag("quick")}
         options.finish()
         return (await self._service.jobs.start(call.sender, "check", "", request)).path
+
+    # Logins
+
+    async def _login(self, call: Call, registry: str, user: str, password: int, options: Options) -> None:
+        options.finish()
+        # Read by a process of its own: nobody knows when the descriptor will end.
+        fd = call.take_fd(password)
+        try:
+            request = {"registry": registry, "user": user}
+            await self._service.run_program("login", request, stdin=fd, owner=call.sender)
+        finally:
+            os.close(fd)
+
+    async def _logout(self, _call: Call, registry: str, options: Options) -> None:
+        options.finish()
+        await self._service.run_program("logout", {"registry": registry})
 
     # Containers that are made
 

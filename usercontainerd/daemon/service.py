@@ -178,18 +178,29 @@ class Service:
         command = [f"{self.context.programs.directory}/{name}", *words]
         return Child(command, self._environment, stdin=stdin, stdout=stdout)
 
-    async def run_program(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Run one operation of ``engine/job_program.py`` that is no job; return its result or raise its error."""
+    async def run_program(
+        self, operation: str, request: dict[str, Any], *, stdin: int | None = None, owner: str = ""
+    ) -> dict[str, Any]:
+        """Run one operation of ``engine/job_program.py`` that is no job; return its result or raise its error.
+
+        It is ended when its ``owner`` leaves the bus.
+        """
         reader, writer = os.pipe()
         try:
             child = self.start_program(
-                "job", [json.dumps({"operation": operation, **request})], stdin=self.null, stdout=writer
+                "job",
+                [json.dumps({"operation": operation, **request})],
+                stdin=self.null if stdin is None else stdin,
+                stdout=writer,
             )
         except BaseException:
             os.close(reader)
             raise
         finally:
             os.close(writer)
+        if owner:
+            stop_watching = await self.server.watch_client(owner, child.end)
+            child.ended.add_done_callback(lambda _: stop_watching())
         words: list[dict[str, Any]] = []
         await read_lines(reader, lambda line: words.append(json.loads(line)))
         status = await child.ended

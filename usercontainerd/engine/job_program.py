@@ -12,7 +12,7 @@ import os
 import signal
 import time
 
-from usercontainerd.base.errors import Cancelled, HostError, InvalidArgument, UsercontainerError
+from usercontainerd.base.errors import Cancelled, HostError, InvalidArgument, NoSuchLogin, UsercontainerError
 from usercontainerd.base.programs import Programs
 from usercontainerd.engine.context import build_context
 
@@ -99,6 +99,56 @@ def save(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def import_archive(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """From descriptor 0, as ``reference``, with ``changes``."""
+    from usercontainerd.engine.changes import apply_changes
+    from usercontainerd.engine.image_names import plan_name
+    from usercontainerd.engine.importing import import_image
+
+    name = plan_name(request["reference"]) if request["reference"] else None
+    config = apply_changes(request["changes"])
+    record = import_image(context, None, name, config=config, progress=Reporter())
+    return {"image": str(record.id)}
+
+
+def push(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """``image`` to ``destination``, or to where its name says."""
+    from usercontainerd.engine.pushing import push_image
+
+    pushed = push_image(context, request["image"], request["destination"] or None, progress=Reporter())
+    return {"reference": str(pushed.reference), "digest": str(pushed.digest)}
+
+
+def login(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """``user`` at ``registry``, with the password from descriptor 0; kept if the registry takes it."""
+    from usercontainerd.engine.logins import (
+        LoginPlace,
+        check_credentials,
+        keep_login,
+        parse_login_key,
+        read_password,
+    )
+    from usercontainerd.registry.authentication import Credentials
+
+    key, registry = parse_login_key(request["registry"])
+    if not request["user"] or ":" in request["user"]:
+        raise InvalidArgument("a user name is not empty, and has no colon")
+    credentials = Credentials(request["user"], read_password(0))
+    check_credentials(context, registry, credentials)
+    keep_login(LoginPlace(context), key, credentials)
+    return {}
+
+
+def logout(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """From ``registry``."""
+    from usercontainerd.engine.logins import LoginPlace, forget_login, parse_login_key
+
+    key, _ = parse_login_key(request["registry"])
+    if not forget_login(LoginPlace(context), key):
+        raise NoSuchLogin(f"not logged into {key}")
+    return {}
+
+
 def prune(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """Images that nothing uses; ``all`` or those without a name."""
     from usercontainerd.engine.image_removal import prune_images
@@ -137,9 +187,13 @@ def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
 OPERATIONS: dict[str, Operation] = {
     "check": check,
     "doctor": doctor,
+    "import": import_archive,
     "load": load,
+    "login": login,
+    "logout": logout,
     "prune": prune,
     "pull": pull,
+    "push": push,
     "save": save,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from usercontainerd.base.errors import InvalidArgument, InvalidReference, NoSuchImage, RegistryError
@@ -15,6 +16,8 @@ from usercontainerd.registry.authfile_changes import (
     store_login,
 )
 from usercontainerd.registry.configuration import AUTH_FILES, Endpoint
+
+MAX_PASSWORD = 16 * 1024  # bytes; tokens are long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +47,19 @@ class LoginPlace:
             self.helpers = read_registries(context).credential_helpers
         path = self.chosen or f"{context.paths.runtime_root}/containers/auth.json"
         self.editor = AuthFileEditor(path, environment, docker=bool(compat))
+
+
+def read_password(fd: int) -> str:
+    """Read a password to the end of ``fd``; one line end goes. Raises ``InvalidArgument``."""
+    data = bytearray()
+    while chunk := os.read(fd, 4096):
+        data += chunk
+        if len(data) > MAX_PASSWORD:
+            raise InvalidArgument(f"the password is longer than {MAX_PASSWORD} bytes")
+    try:
+        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidArgument("the password is not UTF-8") from None
 
 
 def parse_login_key(text: str) -> tuple[str, str]:

@@ -1,0 +1,270 @@
+"""What comes and goes as file descriptors: logs, commands, terminals, archives, passwords."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from dbus_next import Message, MessageType, Variant
+from dbus_next.aio import MessageBus
+
+from tests.support.bus import CONTAINER, IMAGE, JOB, MANAGER, NAME, ROOT, call_manager, finish_job, read
+from tests.support.containers import BUSYBOX, Container, run, wait_until
+
+Make = Callable[..., Container]
+SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo first; sleep 1000"]\nnetwork = "none"\nstop_timeout = 0\n'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> Iterator[None]:
+    run("usercontainer", "pull", "-q", BUSYBOX)
+    yield
+    run("systemctl", "--user", "stop", "usercontainerd")
+
+
+class Client:
+    """A program on the bus that can pass descriptors."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self.bus = bus
+
+    async def call(
+        self, path: str, interface: str, member: str, signature: str, body: list[Any], fds: list[int]
+    ) -> Message:
+        message = Message(
+            destination=NAME,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
+            unix_fds=fds,
+        )
+        reply = await self.bus.call(message)
+        assert reply is not None
+        return reply
+
+    async def finish(self, job: str) -> dict[str, Any]:
+        return await asyncio.to_thread(finish_job, job)
+
+
+def with_client(test: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        bus = await MessageBus(negotiate_unix_fd=True).connect()
+        try:
+            await test(Client(bus))
+        finally:
+            bus.disconnect()
+
+    asyncio.run(main())
+
+
+def read_all(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+def path_of(one: Container) -> str:
+    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
+
+
+def test_logs_come_on_a_pipe(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+    wait_until(lambda: "first" in one.journal(), "the line")
+
+    async def test(client: Client) -> None:
+        reply = await client.call(path_of(one), CONTAINER, "Logs", "a{sv}", [{}], [])
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        assert await asyncio.to_thread(read_all, reply.unix_fds[0]) == b"first\n"
+        reply = await client.call(
+            path_of(one), CONTAINER, "Logs", "a{sv}", [{"follow": Variant("b", True)}], []
+        )
+        follower = reply.unix_fds[0]
+        assert await asyncio.to_thread(os.read, follower, 100) == b"first\n"
+        one.stop()
+        assert await asyncio.to_thread(read_all, follower) == b""
+
+    with_client(test)
+
+
+def count_followers() -> int:
+    return run("pgrep", "-fc", "usercontainer logs --follow", check=False).stdout.strip() != "0"
+
+
+def test_followers_go_with_their_client(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+
+    async def test(client: Client) -> None:
+        options = {"follow": Variant("b", True)}
+        reply = await client.call(path_of(one), CONTAINER, "Logs", "a{sv}", [options], [])
+        assert reply.unix_fds
+        os.close(reply.unix_fds[0])
+
+    with_client(test)
+    wait_until(lambda: not count_followers(), "the follower is gone")
+
+
+def test_a_command_with_descriptors(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+
+    async def test(client: Client) -> None:
+        pipes = [os.pipe() for _ in range(3)]
+        options = {"environment": Variant("as", ["X=42"]), "working-directory": Variant("s", "/tmp")}
+        command = ["sh", "-c", "read line; echo $line $X $PWD; echo bad >&2; exit 3"]
+        fds = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        reply = await client.call(
+            path_of(one), CONTAINER, "Exec", "ashhha{sv}", [command, 0, 1, 2, options], fds
+        )
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        for fd in fds:
+            os.close(fd)
+        os.write(pipes[0][1], b"hello\n")
+        os.close(pipes[0][1])
+        assert await asyncio.to_thread(read_all, pipes[1][0]) == b"hello 42 /tmp\n"
+        assert await asyncio.to_thread(read_all, pipes[2][0]) == b"bad\n"
+        found = await client.finish(reply.body[0])
+        assert (found["State"], found["Result"]) == ("done", {"exit-status": 3})
+
+    with_client(test)
+
+
+def test_a_command_goes_with_its_client(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+
+    async def test(client: Client) -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        command = ["sleep", "1234"]
+        reply = await client.call(
+            path_of(one), CONTAINER, "Exec", "ashhha{sv}", [command, 0, 1, 2, {}], [null, null, null]
+        )
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        os.close(null)
+        await asyncio.to_thread(wait_until, lambda: "1234" in processes(one), "it runs")
+
+    with_client(test)
+    wait_until(lambda: "1234" not in processes(one), "it is gone")
+
+
+def processes(one: Container) -> str:
+    return run("usercontainer", "exec", one.name, "ps").stdout
+
+
+def test_a_terminal(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+
+    async def test(client: Client) -> None:
+        options = {"rows": Variant("u", 33), "columns": Variant("u", 99)}
+        reply = await client.call(
+            path_of(one),
+            CONTAINER,
+            "OpenPTY",
+            "asa{sv}",
+            [["sh", "-c", "stty size; read x; exit 5"], options],
+            [],
+        )
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        terminal = reply.unix_fds[0]
+        shown = b""
+        while b"99" not in shown:
+            shown += await asyncio.to_thread(os.read, terminal, 100)
+        assert b"33 99" in shown
+        os.write(terminal, b"\n")
+        found = await client.finish(reply.body[1])
+        assert found["Result"] == {"exit-status": 5}
+        os.close(terminal)
+
+    with_client(test)
+
+
+def test_an_image_goes_out_and_comes_back() -> None:
+    (path,) = call_manager("GetImage", "sa{sv}", BUSYBOX, "0")
+    own = read(path, IMAGE, "Id")
+
+    async def test(client: Client) -> None:
+        archive = os.memfd_create("archive")
+        reply = await client.call(path, IMAGE, "Save", "ha{sv}", [0, {}], [archive])
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        found = await client.finish(reply.body[0])
+        assert found["State"] == "done", found
+        assert os.fstat(archive).st_size > 100_000
+        run("usercontainer", "rmi", "-f", BUSYBOX)
+        os.lseek(archive, 0, os.SEEK_SET)
+        reply = await client.call(ROOT, MANAGER, "Load", "ha{sv}", [0, {}], [archive])
+        found = await client.finish(reply.body[0])
+        assert found["State"] == "done", found
+        assert found["Result"]["images"] == [own]
+        os.close(archive)
+
+    with_client(test)
+
+
+def test_an_image_is_pushed() -> None:
+    (path,) = call_manager("GetImage", "sa{sv}", BUSYBOX, "0")
+    name = f"localhost:5000/pushed-{os.urandom(3).hex()}:1"
+
+    async def test(client: Client) -> None:
+        reply = await client.call(path, IMAGE, "Push", "sa{sv}", [name, {}], [])
+        found = await client.finish(reply.body[0])
+        assert found["State"] == "done", found
+        assert found["Result"]["reference"] == name
+
+    with_client(test)
+    assert run("skopeo", "inspect", "--tls-verify=false", f"docker://{name}").returncode == 0
+
+
+def test_a_password_comes_on_a_descriptor() -> None:
+    secret = f"secret-{os.urandom(4).hex()}"
+
+    async def test(client: Client) -> None:
+        reader, writer = os.pipe()
+        os.write(writer, f"{secret}\n".encode())
+        os.close(writer)
+        # The machine's registry asks nobody who he is: every login is good.
+        reply = await client.call(
+            ROOT, MANAGER, "Login", "ssha{sv}", ["localhost:5000", "ann", 0, {}], [reader]
+        )
+        os.close(reader)
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        assert run("usercontainer", "login", "--get-login", "localhost:5000").stdout == "ann\n"
+        reply = await client.call(ROOT, MANAGER, "Logout", "sa{sv}", ["localhost:5000", {}], [])
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        reply = await client.call(ROOT, MANAGER, "Logout", "sa{sv}", ["localhost:5000", {}], [])
+        assert reply.error_name == "org.usercontainer1.Error.NoSuchLogin"
+
+    with_client(test)
+    journal = run("journalctl", "--user", "-u", "usercontainerd", "-o", "cat").stdout
+    assert secret not in journal
+
+
+def test_nobody_waits_for_a_password_of_who_has_left() -> None:
+    reader, writer = os.pipe()
+
+    async def test(client: Client) -> None:
+        body = ["localhost:5000", "ann", 0, {}]
+        pending = asyncio.create_task(client.call(ROOT, MANAGER, "Login", "ssha{sv}", body, [reader]))
+        await asyncio.to_thread(wait_until, lambda: logins_underway() != "0", "it waits")
+        pending.cancel()
+
+    with_client(test)
+    wait_until(lambda: logins_underway() == "0", "it is gone")
+    os.close(reader)
+    os.close(writer)
+
+
+def logins_underway() -> str:
+    return run("pgrep", "-fc", '"operation": "login"', check=False).stdout.strip()
+
+
+def test_a_pull_is_cancelled() -> None:
+    (job,) = call_manager("Pull", "sa{sv}", "localhost:5000/big-or-not:latest", "0")
+    subprocess.run(["busctl", "--user", "call", NAME, job, JOB, "Cancel", "a{sv}", "0"], check=True)
+    assert finish_job(job)["State"] in ("cancelled", "failed")
