@@ -137,11 +137,28 @@ class MemoryFileSystem:
             raise _error(errno.EINVAL)
         return node.target
 
-    def write(self, fd: int, data: memoryview, /) -> int:
+    def write(self, fd: int, data: bytes | memoryview, /) -> int:
         part = data[: max(1, len(data) // 2)]
-        self.files[fd].content += part
+        content, at = self.files[fd].content, self.offsets[fd]
+        if at > 1 << 24:
+            raise _error(errno.EFBIG)
+        content += bytes(max(0, at - len(content)))
+        content[at : at + len(part)] = part
+        self.offsets[fd] += len(part)
         self.files[fd].mode &= ~0o6000
         return len(part)
+
+    def lseek(self, fd: int, offset: int, how: int, /) -> int:
+        assert how == os.SEEK_SET
+        self.offsets[fd] = offset
+        return offset
+
+    def ftruncate(self, fd: int, length: int, /) -> None:
+        if length > 1 << 24:
+            raise _error(errno.EFBIG)
+        content = self.files[fd].content
+        content += bytes(max(0, length - len(content)))
+        del content[length:]
 
     def close(self, fd: int, /) -> None:
         del self.files[fd]

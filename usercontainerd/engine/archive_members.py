@@ -13,7 +13,7 @@ from usercontainerd.base.errors import DigestMismatch, InvalidArgument, InvalidF
 from usercontainerd.engine.archive_input import name_archive
 from usercontainerd.oci.digest import new_hash
 from usercontainerd.store import tar
-from usercontainerd.store.tar import TarReader
+from usercontainerd.store.tarreader import TarReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _read_index(fd: int) -> dict[str, _Member]:
 def _read_member(entry: tar.Entry, name: str | None, offset: int) -> _Member | None:
     """A member as far as it can be part of an image: directories, devices and their like are none."""
     if entry.type == tar.REGULAR:
-        if getattr(entry, "segments", None) is not None:
+        if entry.segments is not None:
             # Its bytes are not its content, and nobody writes an image so.
             raise InvalidFormat(f"{tar.printable_name(entry.name)} is a sparse file")
         return _Member(offset, entry.size)

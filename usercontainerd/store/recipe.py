@@ -79,10 +79,17 @@ class Recorder:
 
     def add_content(self, path: bytes, size: int) -> None:
         """The archive goes on with ``size`` bytes, which are all that the file ``path`` holds."""
-        self._end_verbatim()
-        self._records += (_CONTENT.pack(b"C", len(path), size), path)
-        self._records_size += 20 + len(path)
-        self._total += size
+        records = self._records
+        if length := self._verbatim_size:
+            # As _end_verbatim does it; this is called for each file.
+            records.append(_VERBATIM.pack(b"V", length))
+            records += self._verbatim
+            self._verbatim.clear()
+            self._verbatim_size = 0
+        records.append(_CONTENT.pack(b"C", len(path), size))
+        records.append(path)
+        self._records_size += length + 30 + len(path)
+        self._total += length + size
         if self._records_size >= _PIECE:
             self._pass_on()
 

@@ -1,29 +1,21 @@
-"""A tar reader for layers: ustar, base-256 numbers, GNU long names, PAX (POSIX.1-2001 pax, tar(5)).
+"""The tar format as layers have it: ustar, base-256 numbers, PAX (POSIX.1-2001 pax, tar(5)). Pure.
 
-Reads a stream once, front to back, and trusts nothing of it. Names are bytes throughout: a layer's encoding
-is nobody's business. Where archivers disagree this one reads as Go's archive/tar does, since that is how the
-image was most likely looked at before: a global PAX header is skipped, a regular file whose name ends in a
-slash is a directory.
+Names are bytes throughout: a layer's encoding is nobody's business. Every fault is an ``InvalidFormat``.
 """
 
 from __future__ import annotations
+
+import re
+import zlib
 
 from usercontainerd.base.errors import InvalidFormat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import NoReturn, Protocol
+    from collections.abc import Sequence
+    from typing import NoReturn
 
-    class Source(Protocol):
-        """A stream of bytes that is read once."""
-
-        def take(self, count: int) -> bytes:
-            """Return the next ``count`` bytes, fewer only at the end."""
-
-        def pieces(self, count: int) -> Iterator[memoryview]:
-            """Yield the next ``count`` bytes in pieces as they come; fewer only at the end."""
-
+    Segments = Sequence[tuple[int, int]]
 
 BLOCK = 512
 SMALL = 64 * 1024  # files up to here are read and written in one piece
@@ -37,22 +29,28 @@ CHARACTER = b"3"
 BLOCK_DEVICE = b"4"
 DIRECTORY = b"5"
 FIFO = b"6"
-_OLD_REGULAR = b"\0"
-_CONTIGUOUS = b"7"
-_PAX = b"x"
-_PAX_GLOBAL = b"g"
-_GNU_LONG_NAME = b"L"
-_GNU_LONG_LINK = b"K"
-_GNU_SPARSE = b"S"
-_KNOWN = frozenset((REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
+OLD_REGULAR = b"\0"
+CONTIGUOUS = b"7"
+PAX = b"x"
+PAX_GLOBAL = b"g"
+GNU_LONG_NAME = b"L"
+GNU_LONG_LINK = b"K"
+GNU_SPARSE = b"S"
+KNOWN = frozenset((REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 _XATTR_PREFIX = b"SCHILY.xattr."
+_SPARSE_PAIR = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _ENDS = b"\0 "
+# Mode, owner, group, size, time and checksum as nearly every archiver writes them.
+_USUAL = re.compile(
+    rb"([0-7]{7})[\0 ]([0-7]{7})[\0 ]([0-7]{7})[\0 ]([0-7]{11})[\0 ]([0-7]{11})[\0 ]([0-7]{6})\0 ", re.DOTALL
+)
 
 
 class Entry:
     """One member of an archive.
 
-    ``mtime`` is in nanoseconds; ``size`` counts the bytes that follow the header.
+    ``mtime`` is in nanoseconds; ``size`` counts the bytes of content in the archive. A sparse file has
+    ``segments`` of (offset, length) that these bytes fill one after the other, and ``real_size``.
     """
 
     __slots__ = (
@@ -63,6 +61,8 @@ class Entry:
         "mode",
         "mtime",
         "name",
+        "real_size",
+        "segments",
         "size",
         "type",
         "uid",
@@ -95,132 +95,8 @@ class Entry:
         self.major = major
         self.minor = minor
         self.xattrs = xattrs or {}
-
-
-class TarReader:
-    """Reads entries one after the other; content that was not asked for is skipped.
-
-    Raises ``InvalidFormat`` for a broken archive.
-    """
-
-    def __init__(self, source: Source, record: Callable[[bytes], None] | None = None) -> None:
-        """``record`` gets all bytes, in order, but those that ``content`` and ``small_content`` return."""
-        self._source = source
-        self._record = record
-        self._left = 0  # bytes of content not read yet
-        self._padding = 0
-        self.entries = 0
-
-    def read_entry(self) -> Entry | None:
-        """Return the next entry, None at the end of the archive."""
-        pax: dict[bytes, bytes] = {}
-        long_name: bytes | None = None
-        long_link: bytes | None = None
-        while True:
-            self._skip_content()
-            header = self._read_header()
-            if header is None:
-                return None
-            entry = _parse_header(header)
-            self._left = entry.size
-            self._padding = -entry.size % BLOCK
-            kind = entry.type
-            if kind == _PAX:
-                pax = parse_pax(self._read_special(entry.size))
-            elif kind == _PAX_GLOBAL:
-                self._read_special(entry.size)
-            elif kind == _GNU_LONG_NAME:
-                long_name = self._read_special(entry.size).split(b"\0", 1)[0]
-            elif kind == _GNU_LONG_LINK:
-                long_link = self._read_special(entry.size).split(b"\0", 1)[0]
-            else:
-                break
-        if long_name is not None:
-            entry.name = long_name
-        if long_link is not None:
-            entry.linkname = long_link
-        if pax:
-            _apply_pax(entry, pax)
-        self._finish(entry)
-        self.entries += 1
-        return entry
-
-    def content(self) -> Iterator[memoryview]:
-        """Yield the content of the entry read last. An archive that ends in the middle of it is an error."""
-        for piece in self._source.pieces(self._left):
-            self._left -= len(piece)
-            yield piece
-        if self._left:
-            _fail("the archive ends in the middle of a file")
-
-    def small_content(self) -> bytes | None:
-        """Return the whole content of the entry read last if it is small, else None (then use ``content``)."""
-        size = self._left
-        if size > SMALL:
-            return None
-        data = self._source.take(size + self._padding)
-        if len(data) < size:
-            _fail("the archive ends in the middle of a file")
-        self._left = 0
-        self._padding = max(0, size + self._padding - len(data))
-        if self._record is not None and len(data) > size:
-            self._record(data[size:])
-        return data[:size]
-
-    def _finish(self, entry: Entry) -> None:
-        """Settle type and size, which decide where the next header is."""
-        kind = entry.type
-        if kind == _GNU_SPARSE or entry.name.startswith(b"\0sparse"):
-            _fail(f"{printable_name(entry.name)} is a sparse file in a form that is not supported")
-        if kind in (_OLD_REGULAR, _CONTIGUOUS):
-            entry.type = kind = REGULAR
-        if kind not in _KNOWN:
-            _fail(f"{printable_name(entry.name)} is of the unknown type {kind!r}")
-        if kind == REGULAR and entry.name.endswith(b"/"):
-            entry.type = kind = DIRECTORY
-        if kind != REGULAR:
-            # Go: only regular files have content, whatever the size field of a link or directory says.
-            entry.size = 0
-        self._left = entry.size
-        self._padding = -entry.size % BLOCK
-
-    def _skip_content(self) -> None:
-        if self._left:
-            for piece in self._source.pieces(self._left):
-                self._left -= len(piece)
-                if self._record is not None:
-                    self._record(bytes(piece))
-        if self._left or (self._padding and len(self._take(self._padding)) < self._padding):
-            _fail("the archive ends in the middle of a file")
-        self._padding = 0
-
-    def _take(self, count: int) -> bytes:
-        data = self._source.take(count)
-        if self._record is not None:
-            self._record(data)
-        return data
-
-    def _read_header(self) -> bytes | None:
-        header = self._take(BLOCK)
-        if not header:
-            return None  # no end-of-archive mark: tolerated at a boundary, as by Go and GNU tar
-        if len(header) < BLOCK:
-            _fail("the archive ends in the middle of a header")
-        if header.count(0) == BLOCK:
-            second = self._take(BLOCK)
-            if second and second.count(0) != len(second):
-                _fail("a header follows the end-of-archive mark")
-            return None
-        return header
-
-    def _read_special(self, size: int) -> bytes:
-        if size > MAX_SPECIAL:
-            _fail(f"an extended header of {size} bytes is longer than the {MAX_SPECIAL} allowed")
-        data = self._take(size)
-        if len(data) < size:
-            _fail("the archive ends in the middle of an extended header")
-        self._left = 0
-        return data
+        self.segments: Segments | None = None
+        self.real_size = 0
 
 
 def printable_name(name: bytes) -> str:
@@ -229,7 +105,8 @@ def printable_name(name: bytes) -> str:
     return repr(text if len(text) <= 200 else f"{text[:200]}…")
 
 
-def _fail(what: str) -> NoReturn:
+def fail(what: str) -> NoReturn:
+    """Raise the ``InvalidFormat`` of a broken archive."""
     raise InvalidFormat(f"broken layer: {what}")
 
 
@@ -237,12 +114,13 @@ def _string(field: bytes) -> bytes:
     return field.split(b"\0", 1)[0]
 
 
-def _number(field: bytes, what: str) -> int:
+def parse_number(field: bytes, what: str) -> int:
+    """Parse a number of a header, octal or GNU's base-256."""
     if field[-1] in _ENDS and (digits := field[:-1]).isdigit():
         try:
             return int(digits, 8)  # what nearly every field looks like
         except ValueError:
-            _fail(f"the {what} field is not an octal number: {field!r}")
+            fail(f"the {what} field is not an octal number: {field!r}")
     if field[0] & 0x80:  # GNU base-256: two's complement in the remaining bits
         value = int.from_bytes(field, "big") & ((1 << (len(field) * 8 - 1)) - 1)
         if field[0] & 0x40:
@@ -254,66 +132,93 @@ def _number(field: bytes, what: str) -> int:
     # A NUL or space ends the number; what follows it is padding.
     text = text.split(b"\0", 1)[0].split(b" ", 1)[0]
     if text.strip(b"01234567"):
-        _fail(f"the {what} field is not an octal number: {field!r}")
+        fail(f"the {what} field is not an octal number: {field!r}")
     return int(text, 8)
 
 
-def _parse_header(header: bytes) -> Entry:
-    field = header[148:156]
-    stored = _number(field, "checksum")
-    total = sum(header) - sum(field) + 8 * ord(" ")
-    # Old archivers summed signed characters.
-    if stored != total and stored != total - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
-        _fail("the checksum of a header is wrong")
-    name = _string(header[0:100])
+def parse_header(header: bytes) -> Entry:
+    """Parse one block of 512 bytes, which is not all zeros."""
+    usual = _USUAL.match(header, 100)
+    if usual is not None:
+        mode, uid, gid, size, seconds, stored = [int(digits, 8) for digits in usual.groups()]
+        _check_sum(header, stored)
+    else:
+        _check_sum(header, parse_number(header[148:156], "checksum"))
+        mode = parse_number(header[100:108], "mode")
+        uid = parse_number(header[108:116], "uid")
+        gid = parse_number(header[116:124], "gid")
+        size = parse_number(header[124:136], "size")
+        seconds = parse_number(header[136:148], "mtime")
+        if size < 0:
+            fail("a size is negative")
+    name = _string(header[:100])
     magic = header[257:265]
     major = minor = 0
-    if magic == b"ustar\x0000":
-        prefix = _string(header[345:500])
-        if prefix:
-            name = prefix + b"/" + name
+    if header[345] and magic == b"ustar\x0000":
+        name = _string(header[345:500]) + b"/" + name
     kind = header[156:157]
     if kind in (CHARACTER, BLOCK_DEVICE) and magic[:5] == b"ustar":
-        major = _number(header[329:337], "major")
-        minor = _number(header[337:345], "minor")
-    size = _number(header[124:136], "size")
-    if size < 0:
-        _fail("a size is negative")
+        major = parse_number(header[329:337], "major")
+        minor = parse_number(header[337:345], "minor")
     return Entry(
         name,
         kind,
-        mode=_number(header[100:108], "mode") & 0o7777,
-        uid=_number(header[108:116], "uid"),
-        gid=_number(header[116:124], "gid"),
+        mode=mode & 0o7777,
+        uid=uid,
+        gid=gid,
         size=size,
-        mtime=_number(header[136:148], "mtime") * 1_000_000_000,
-        linkname=_string(header[157:257]),
+        mtime=seconds * 1_000_000_000,
+        linkname=_string(header[157:257]) if header[157] else b"",
         major=major,
         minor=minor,
     )
 
 
+def _check_sum(header: bytes, stored: int) -> None:
+    field = sum(header[148:156])
+    # The lower half of an Adler-32 is one more than the sum, modulo 65521: much faster than sum().
+    total = (zlib.adler32(header) & 0xFFFF) - 1 - field + 8 * ord(" ")
+    if stored == total:
+        return
+    total = sum(header) - field + 8 * ord(" ")
+    # Old archivers summed signed characters.
+    if stored != total and stored != total - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
+        fail("the checksum of a header is wrong")
+
+
 def parse_pax(data: bytes) -> dict[bytes, bytes]:
-    """Parse the records ``LENGTH KEY=VALUE\\n`` of a PAX header; a later record of a key wins."""
+    """Parse the records ``LENGTH KEY=VALUE\\n`` of a PAX header; a later record of a key wins.
+
+    Only the pairs of GNU's sparse format 0.0 come again and again; they are put together as format 0.1 has them.
+    """
     records: dict[bytes, bytes] = {}
+    pairs: list[bytes] = []
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 12)
         digits = data[at:space] if space > 0 else b""
         if not digits.isdigit():
-            _fail("a PAX record has no length")
+            fail("a PAX record has no length")
         end = at + int(digits)
         if end > len(data) or end <= space + 1 or data[end - 1 : end] != b"\n":
-            _fail("the length of a PAX record is wrong")
+            fail("the length of a PAX record is wrong")
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not equals or not key:
-            _fail("a PAX record has no key")
-        records[key] = value
+            fail("a PAX record has no key")
+        if key in _SPARSE_PAIR:
+            if key != _SPARSE_PAIR[len(pairs) % 2] or not value.isdigit():
+                fail("the map of a sparse file is out of order")
+            pairs.append(value)
+        else:
+            records[key] = value
         at = end
+    if pairs:
+        records[b"GNU.sparse.map"] = b",".join(pairs)
     return records
 
 
-def _apply_pax(entry: Entry, records: dict[bytes, bytes]) -> None:
+def apply_pax(entry: Entry, records: dict[bytes, bytes]) -> None:
+    """Let the records of a PAX header overrule what the header itself says."""
     for key, value in records.items():
         if key == b"path":
             # An empty value takes the record back (POSIX).
@@ -331,17 +236,15 @@ def _apply_pax(entry: Entry, records: dict[bytes, bytes]) -> None:
         elif key.startswith(_XATTR_PREFIX):
             name = key[len(_XATTR_PREFIX) :]
             if not name or len(name) > 255 or b"\0" in name or len(value) > MAX_XATTR:
-                _fail(f"{printable_name(entry.name)} has an impossible extended attribute")
+                fail(f"{printable_name(entry.name)} has an impossible extended attribute")
             entry.xattrs[name] = value
-        elif key.startswith(b"GNU.sparse."):
-            _fail(f"{printable_name(entry.name)} is a sparse file in a form that is not supported")
     if b"\0" in entry.name or b"\0" in entry.linkname:
-        _fail(f"the name {printable_name(entry.name)} holds a NUL character")
+        fail(f"the name {printable_name(entry.name)} holds a NUL character")
 
 
 def _pax_integer(key: bytes, value: bytes) -> int:
     if not value.isdigit() or len(value) > 19:
-        _fail(f"the PAX record {key.decode('ascii', 'replace')} is not a number")
+        fail(f"the PAX record {key.decode('ascii', 'replace')} is not a number")
     return int(value)
 
 
@@ -350,5 +253,5 @@ def parse_pax_time(value: bytes) -> int:
     sign = -1 if value.startswith(b"-") else 1
     seconds, _, fraction = value.removeprefix(b"-").partition(b".")
     if not seconds.isdigit() or len(seconds) > 15 or (fraction and not fraction.isdigit()):
-        _fail("a PAX time is not a number")
+        fail("a PAX time is not a number")
     return sign * (int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0") or b"0"))

@@ -15,51 +15,25 @@ import errno
 import os
 import stat
 
-from usercontainerd.base.errors import HostError, InvalidFormat, StoreError, SubIdsMissing, UsercontainerError
+from usercontainerd.base.errors import HostError, InvalidFormat, StoreError, UsercontainerError
 from usercontainerd.store import tar
-from usercontainerd.store.tar import Entry, TarReader, printable_name
+from usercontainerd.store.places import MAX_PATH, MAX_SYMLINKS, MappedIds, clean_path
+from usercontainerd.store.tar import Entry, printable_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from collections.abc import Callable, Iterable
 
+    from usercontainerd.store.places import FileSystem
     from usercontainerd.store.recipe import Recorder
-
-    class FileSystem(Protocol):
-        """The part of ``os`` that unpacking uses; the module itself is one, tests have another."""
-
-        def open(self, path: bytes, flags: int, mode: int = ..., /) -> int: ...  # noqa: D102
-        def read(self, fd: int, count: int, /) -> bytes: ...  # noqa: D102
-        def write(self, fd: int, data: memoryview, /) -> int: ...  # noqa: D102
-        def close(self, fd: int, /) -> None: ...  # noqa: D102
-        def fchown(self, fd: int, uid: int, gid: int, /) -> None: ...  # noqa: D102
-        def fchmod(self, fd: int, mode: int, /) -> None: ...  # noqa: D102
-        def lchown(self, path: bytes, uid: int, gid: int, /) -> None: ...  # noqa: D102
-        def chmod(self, path: bytes, mode: int, /) -> None: ...  # noqa: D102
-        def mkdir(self, path: bytes, mode: int = ..., /) -> None: ...  # noqa: D102
-        def mknod(self, path: bytes, mode: int = ..., device: int = ..., /) -> None: ...  # noqa: D102
-        def symlink(self, target: bytes, path: bytes, /) -> None: ...  # noqa: D102
-        def link(self, source: bytes, target: bytes, /, *, follow_symlinks: bool) -> None: ...  # noqa: D102
-        def readlink(self, path: bytes, /) -> bytes: ...  # noqa: D102
-        def lstat(self, path: bytes, /) -> os.stat_result: ...  # noqa: D102
-        def unlink(self, path: bytes, /) -> None: ...  # noqa: D102
-        def rmdir(self, path: bytes, /) -> None: ...  # noqa: D102
-        def listdir(self, path: bytes, /) -> list[bytes]: ...  # noqa: D102
-        def utime(  # noqa: D102
-            self, path: bytes | int, /, *, ns: tuple[int, int], follow_symlinks: bool = ...
-        ) -> None: ...
-        def setxattr(  # noqa: D102
-            self, path: bytes | int, name: bytes, value: bytes, /, *, follow_symlinks: bool = ...
-        ) -> None: ...
+    from usercontainerd.store.tarreader import TarReader
 
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."  # its bookkeeping, of no meaning here
 OPAQUE_XATTR = b"user.overlay.opaque"
-MAX_PATH = 4095
 MAX_TIME = (1 << 40) * 1_000_000_000
-MAX_SYMLINKS = 40  # on the way to one file, as in the kernel
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What a layer's author did wrong, as opposed to what the host lacks.
 _AUTHOR = frozenset(
@@ -73,35 +47,6 @@ _AUTHOR = frozenset(
         errno.ENOTEMPTY,
     )
 )
-
-
-class MappedIds:
-    """Which IDs the namespace has, as (first, count) ranges, and what to say about one that it has not."""
-
-    __slots__ = ("gids", "hint", "uids")
-
-    def __init__(
-        self, uids: Sequence[tuple[int, int]], gids: Sequence[tuple[int, int]], hint: str | None = None
-    ) -> None:
-        self.uids = tuple(uids)
-        self.gids = tuple(gids)
-        self.hint = hint
-
-    def check(self, entry: Entry) -> None:
-        """Raise ``SubIdsMissing`` naming the file, the ID and the range if an owner is not mapped."""
-        for number, ranges, kind in ((entry.uid, self.uids, "user"), (entry.gid, self.gids, "group")):
-            if not any(first <= number < first + count for first, count in ranges):
-                spans = ", ".join(str(f) if c == 1 else f"{f} to {f + c - 1}" for f, c in ranges)
-                mapped = f"ID {spans} is" if len(ranges) == 1 and ranges[0][1] == 1 else f"IDs {spans} are"
-                hint = self.hint
-                if hint is None:
-                    file = "subuid" if kind == "user" else "subgid"
-                    hint = f"give your user a range in /etc/{file} that makes {number + 1} or more IDs in all"
-                raise SubIdsMissing(
-                    f"the image's file {printable_name(entry.name)} belongs to {kind} ID {number}, "
-                    f"but only the {mapped} mapped",
-                    hint=hint,
-                )
 
 
 class Summary:
@@ -122,31 +67,6 @@ class Summary:
             self.warnings.append(text)
 
 
-def clean_path(name: bytes) -> bytes:
-    """Return ``name`` relative to the layer's root, b"" for the root itself.
-
-    A leading slash is dropped, ``.`` and inner ``..`` are resolved by the text. Raises ``InvalidFormat`` for
-    an empty name, NUL, too long a path and for one that climbs above the root.
-    """
-    if not name:
-        raise InvalidFormat("broken layer: an entry has no name")
-    if len(name) > MAX_PATH or b"\0" in name:
-        raise InvalidFormat(
-            f"broken layer: the name {printable_name(name)} is too long or holds a NUL character"
-        )
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            if not parts:
-                raise InvalidFormat(f"broken layer: the name {printable_name(name)} leads out of the layer")
-            parts.pop()
-        else:
-            parts.append(part)
-    return b"/".join(parts)
-
-
 class Unpacker:
     """Unpacks one archive below the current directory, which is the root directory too."""
 
@@ -156,12 +76,14 @@ class Unpacker:
         ids: MappedIds,
         *,
         max_entries: int = 4_000_000,
+        max_size: int = 1 << 40,
         recorder: Recorder | None = None,
     ) -> None:
         self._fs = fs
         self._recorder = recorder
         self._ids = ids
         self._max_entries = max_entries
+        self._max_size = max_size
         # Directories get their times, and a set-group-ID bit (new files would inherit the group), at the
         # very end.
         self._directories: dict[bytes, tuple[int, int | None]] = {}
@@ -169,7 +91,8 @@ class Unpacker:
         # A name that leads through symlinks of the layer is changed into the one that it stands for, so that
         # a thing has one name only. Entries of a directory mostly come together: the last one is remembered.
         self._symlinks: set[bytes] = set()
-        self._parent: tuple[bytes, bytes] = (b"", b"")
+        self._parent: bytes | None = None
+        self._real_parent = b""
         self.summary = Summary()
 
     def unpack(self, reader: TarReader) -> Summary:
@@ -186,10 +109,8 @@ class Unpacker:
         return self.summary
 
     def _write_entry(self, entry: Entry, reader: TarReader) -> None:
-        path = self._settle(clean_path(entry.name))
-        base = path.rpartition(b"/")[2]
-        if base.startswith(WHITEOUT):
-            self._write_whiteout(path, base, entry)
+        path = self._locate(entry.name)
+        if WHITEOUT in path and self._write_whiteout(path, entry):
             return
         owner = (entry.uid, entry.gid)
         if owner not in self._known_ids:
@@ -212,16 +133,19 @@ class Unpacker:
         else:
             self.summary.warn(f"device node left out: {printable_name(path)}")
 
-    def _settle(self, path: bytes) -> bytes:
-        """Return ``path`` with the symlinks in its parent directories followed, as the kernel follows them."""
+    def _locate(self, name: bytes) -> bytes:
+        """Return the place that a name stands for, from the root; symlinks in its parents are followed."""
+        parent, slash, base = name.rpartition(b"/")
+        if slash and parent == self._parent and base not in (b"", b".", b"..") and len(name) <= MAX_PATH:
+            return self._real_parent + base
+        path = clean_path(name)
         parent, slash, base = path.rpartition(b"/")
-        if not slash or not self._symlinks:
+        if not slash:
             return path
-        known, real = self._parent
-        if parent != known:
-            real = self._follow(parent)
-            self._parent = (parent, real)
-        return real + b"/" + base if real else base
+        real = self._follow(parent) if self._symlinks else parent
+        self._real_parent = real + b"/" if real else b""
+        self._parent = parent
+        return self._real_parent + base
 
     def _follow(self, path: bytes) -> bytes:
         pending = path.split(b"/")[::-1]
@@ -279,13 +203,8 @@ class Unpacker:
             opened: list[int] = []
             self._place(path, lambda: opened.append(fs.open(path, _NEW_FILE, mode & 0o777)))
             fd = opened[0]
-        if self._recorder is not None:
-            self._recorder.add_content(path, entry.size)
         try:
-            small = reader.small_content()
-            for view in reader.content() if small is None else (memoryview(small),):
-                while view:
-                    view = view[fs.write(fd, view) :]  # noqa: PLW2901
+            self._write_content(fd, path, entry, reader)
             if entry.uid or entry.gid:
                 fs.fchown(fd, entry.uid, entry.gid)
             if mode & 0o7000:  # write(2) and chown(2) clear them
@@ -296,7 +215,42 @@ class Unpacker:
             fs.utime(fd, ns=(time, time))
         finally:
             fs.close(fd)
-        self.summary.size += entry.size
+
+    def _write_content(self, fd: int, path: bytes, entry: Entry, reader: TarReader) -> None:
+        summary = self.summary
+        if entry.segments is not None:
+            summary.size += entry.real_size
+            self._check_size()
+            self._write_segments(fd, path, entry, reader)
+            return
+        summary.size += entry.size
+        if self._recorder is not None:
+            self._recorder.add_content(path, entry.size)
+        small = reader.small_content()
+        if small is None:
+            self._check_size()
+            self._write_pieces(fd, reader.content())
+        elif small and (written := self._fs.write(fd, small)) < len(small):
+            self._write_pieces(fd, (memoryview(small)[written:],))
+
+    def _write_pieces(self, fd: int, pieces: Iterable[memoryview]) -> None:
+        write = self._fs.write
+        for view in pieces:
+            while view:
+                view = view[write(fd, view) :]  # noqa: PLW2901
+
+    def _write_segments(self, fd: int, path: bytes, entry: Entry, reader: TarReader) -> None:
+        for offset, length in entry.segments or ():
+            self._fs.lseek(fd, offset, os.SEEK_SET)
+            if self._recorder is not None:
+                self._recorder.add_segment(path, offset, length)
+            self._write_pieces(fd, reader.content(length))
+        self._fs.ftruncate(fd, entry.real_size)
+
+    def _check_size(self) -> None:
+        # What is stored is counted on its way here already; holes are not.
+        if self.summary.size > self._max_size:
+            raise InvalidFormat(f"the layer unpacks to more than the {self._max_size} bytes allowed")
 
     def _write_directory(self, path: bytes, entry: Entry) -> None:
         fs = self._fs
@@ -331,11 +285,11 @@ class Unpacker:
             raise InvalidFormat(f"broken layer: the symlink {printable_name(path)} has no usable target")
         self._place(path, lambda: self._fs.symlink(entry.linkname, path))
         self._symlinks.add(path)
-        self._parent = (b"", b"")
+        self._parent = None
         self._finish_special(path, entry)
 
     def _write_link(self, path: bytes, entry: Entry) -> None:
-        source = self._settle(clean_path(entry.linkname))
+        source = self._locate(entry.linkname)
         if source == path:
             return
         try:
@@ -349,20 +303,32 @@ class Unpacker:
             raise InvalidFormat(f"broken layer: the hard link {printable_name(path)} does not lead to a file")
         self._place(path, lambda: self._fs.link(source, path, follow_symlinks=False))
 
-    def _write_whiteout(self, path: bytes, base: bytes, entry: Entry) -> None:
+    def _write_whiteout(self, path: bytes, entry: Entry) -> bool:
+        """Do what a name with ``.wh.`` in it means; False if it is an ordinary name after all."""
+        *above, base = path.split(b"/")
+        for part in above:
+            if part.startswith(_AUFS):
+                return True
+            if part.startswith(WHITEOUT):
+                raise InvalidFormat(f"broken layer: {printable_name(entry.name)} is inside of a whiteout")
+        if not base.startswith(WHITEOUT):
+            return False
         parent = path[: len(path) - len(base)]
         if base == OPAQUE:
             directory = parent.rstrip(b"/") or b"."
             if parent:
                 self._make_parents(path)
             self._fs.setxattr(directory, OPAQUE_XATTR, b"y", follow_symlinks=False)
-            return
-        name = base[len(WHITEOUT) :]
-        if name.startswith(WHITEOUT):
-            return  # bookkeeping of aufs
-        if name in (b"", b".", b".."):
-            raise InvalidFormat(f"broken layer: {printable_name(entry.name)} hides nothing that can be named")
-        target = parent + name
+        elif not base.startswith(_AUFS):
+            name = base[len(WHITEOUT) :]
+            if name in (b"", b".", b".."):
+                raise InvalidFormat(
+                    f"broken layer: {printable_name(entry.name)} hides nothing that can be named"
+                )
+            self._hide(parent + name)
+        return True
+
+    def _hide(self, target: bytes) -> None:
         try:
             status = self._fs.lstat(target)
         except (FileNotFoundError, NotADirectoryError):
@@ -452,7 +418,7 @@ class Unpacker:
         fs.unlink(path)
         if path in self._symlinks:
             self._symlinks.discard(path)
-            self._parent = (b"", b"")
+            self._parent = None
 
     def _read(self, path: bytes, size: int) -> bytes:
         fs = self._fs

@@ -40,12 +40,13 @@ from usercontainerd.store.differences import list_differences
 from usercontainerd.store.inflate import Codecs
 from usercontainerd.store.overlay import open_layers
 from usercontainerd.store.pipeline import Bounds, LayerStream
+from usercontainerd.store.places import MappedIds
 from usercontainerd.store.rebuild import rebuild_layer
 from usercontainerd.store.recipe import NAME, Recorder
 from usercontainerd.store.survey import list_touched
-from usercontainerd.store.tar import TarReader
+from usercontainerd.store.tarreader import TarReader
 from usercontainerd.store.tarsplit import join_layer
-from usercontainerd.store.unpack import MappedIds, Unpacker
+from usercontainerd.store.unpack import Unpacker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -238,7 +239,9 @@ def unpack_stream(order: dict[str, Any], fds: Sequence[int], codecs: Codecs, ids
             Bounds(size=order["max_size"], ratio=order["max_ratio"]),
             algorithm=order["algorithm"],
         )
-        unpacker = Unpacker(os, ids, max_entries=order["max_entries"], recorder=recorder)
+        unpacker = Unpacker(
+            os, ids, max_entries=order["max_entries"], max_size=order["max_size"], recorder=recorder
+        )
         summary = unpacker.unpack(TarReader(source, recorder.add))
         diff_id = source.finish(recorder.add)
         is_complete = recorder.finish()

@@ -13,7 +13,7 @@ from tests.unit.store.test_tar import BytesSource
 from tests.unit.store.test_unpack import DIR, IDS, LNK, SYM
 from usercontainerd.base.errors import StoreError
 from usercontainerd.store.recipe import MAGIC, RecipeReader, Recorder
-from usercontainerd.store.tar import TarReader
+from usercontainerd.store.tarreader import TarReader
 from usercontainerd.store.unpack import Unpacker
 
 

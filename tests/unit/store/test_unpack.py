@@ -13,8 +13,9 @@ from tests.support.fakeregistry import build_tar, file, member
 from tests.support.memoryfs import MemoryFileSystem, Node
 from tests.unit.store.test_tar import BytesSource
 from usercontainerd.base.errors import HostError, InvalidFormat, StoreError, SubIdsMissing, UsercontainerError
-from usercontainerd.store.tar import TarReader
-from usercontainerd.store.unpack import MappedIds, Summary, Unpacker, clean_path
+from usercontainerd.store.places import MappedIds, clean_path
+from usercontainerd.store.tarreader import TarReader
+from usercontainerd.store.unpack import Summary, Unpacker
 
 IDS = MappedIds([(0, 1), (1, 65536)], [(0, 1), (1, 65536)])
 DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
@@ -250,7 +251,7 @@ def test_xattrs() -> None:
 )
 def test_errors_of_the_host(number: int, kind: type[UsercontainerError]) -> None:
     class Failing(MemoryFileSystem):
-        def write(self, fd: int, data: memoryview, /) -> int:
+        def write(self, fd: int, data: bytes | memoryview, /) -> int:
             raise OSError(number, os.strerror(number))
 
     with pytest.raises(kind, match=os.strerror(number)):
