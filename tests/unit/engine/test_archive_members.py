@@ -143,7 +143,7 @@ def test_sparse_files_are_refused(tmp_path: Path) -> None:
         "GNU.sparse.numblocks": "1",
         "GNU.sparse.map": "512,5",
     }
-    with pytest.raises(InvalidFormat, match=r"broken archive: .*sparse"):
+    with pytest.raises(InvalidFormat, match="is a sparse file"):
         open_tar(tmp_path, build_tar(file("index.json", b"hello", pax_headers=headers)))
 
 
