@@ -71,14 +71,19 @@ def parse_login_key(text: str) -> tuple[str, str]:
     if url != text:
         text = url.partition("/")[0]
     registry, slash, path = text.rstrip("/").partition("/")
-    registry = parse_registry(registry)
-    if slash:
+    try:
+        registry = parse_registry(registry)
         # Docker Hub's are not put below library/: team means all of team.
-        found = parse_reference(f"localhost/{path}")
-        if found.tag is not None or found.digest is not None:
-            raise InvalidReference(f"a login is for a repository, {text!r} has a tag or digest")
-        return f"{registry}/{path}", registry
-    return registry, registry
+        found = parse_reference(f"localhost/{path}") if slash else None
+    except InvalidReference as error:
+        raise InvalidReference(
+            f"{text!r} is neither a registry nor registry/path", hint=error.what
+        ) from error
+    if found is None:
+        return registry, registry
+    if found.tag is not None or found.digest is not None:
+        raise InvalidReference(f"a login is for a repository, {text!r} has a tag or digest")
+    return f"{registry}/{path}", registry
 
 
 def choose_registry(context: Context) -> str:

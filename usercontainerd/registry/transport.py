@@ -274,6 +274,13 @@ def _find_bottom(error: BaseException) -> BaseException:
     return _walk(error)[-1]
 
 
+_PLAIN_WORDS = {
+    "WRONG_VERSION_NUMBER": "the other side does not speak TLS",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side wants a client's certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the other side ends the handshake; it may want a client's certificate",
+}
+
+
 def _explain(error: BaseException) -> str:
     """Find the plain words at the bottom of a pile of wrapped exceptions."""
     bottom = _find_bottom(error)
@@ -284,7 +291,8 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)):
         return "no answer within the time allowed"
     if isinstance(bottom, ssl.SSLError):
-        return str(getattr(bottom, "verify_message", "") or bottom.reason or bottom)
+        verdict = str(getattr(bottom, "verify_message", "") or bottom.reason or bottom)
+        return _PLAIN_WORDS.get(verdict, verdict)
     if isinstance(bottom, OSError) and bottom.strerror:
         return bottom.strerror
     return str(bottom) or type(bottom).__name__
