@@ -5,6 +5,7 @@ than a small image. Without it, one line that is written anew. Elsewhere a line 
 object a line, for programs::
 
     {"phase": "download", "item": "sha256:…", "done": 1048576, "total": 4194304}
+    {"notice": "The mirror … is passed over: …"}
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 
-from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.base.sizes import format_size
 from usercontainerd.cli.options import Option
 from usercontainerd.cli.output import truncate, write_error
@@ -108,6 +109,16 @@ class Progress:
         if self._width:
             write_error(f"\r{' ' * self._width}\r")
             self._width = 0
+
+    def notice(self, text: str) -> None:
+        """Say something beside the display, in one line; to programs as ``{"notice": "…"}``."""
+        if self._json:
+            import json
+
+            write_error(json.dumps({"notice": text}) + "\n")
+        elif self.shown:
+            self.finish()
+            write_error(f"{printable(text)}\n")
 
     def finish(self) -> None:
         """Take the display away."""

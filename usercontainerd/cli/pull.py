@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.base.errors import Cancelled, InvalidArgument, printable
+from usercontainerd.base.errors import Cancelled, InvalidArgument
 from usercontainerd.cli.options import Option, Verb
-from usercontainerd.cli.output import write_error, write_output
+from usercontainerd.cli.output import write_output
 from usercontainerd.cli.progress import PROGRESS, Progress, read_format
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
     from usercontainerd.cli.call import Call
@@ -156,15 +157,20 @@ def pull_with_progress(
 
 def hold_conversation(progress: Progress) -> Conversation:
     """Questions on the terminal, where there is one, and notices beside the progress."""
+    from functools import cache
+
     from usercontainerd.cli.terminal import ask_choice, has_terminal
     from usercontainerd.engine.endpoints import Conversation
 
-    def notice(text: str) -> None:
-        if progress.shown:
-            progress.finish()
-            write_error(f"{printable(text)}\n")
+    @cache  # what is tried again need not be asked again
+    def ask(question: str, choices: tuple[str, ...]) -> int:
+        progress.finish()
+        return ask_choice(question, choices)
 
-    return Conversation(choose=ask_choice if has_terminal() else None, notice=notice)
+    def choose(question: str, choices: Sequence[str]) -> int:
+        return ask(question, tuple(choices))
+
+    return Conversation(choose=choose if has_terminal() else None, notice=progress.notice)
 
 
 def read_policy(text: str | None, default: str = "always") -> str:

@@ -46,6 +46,15 @@ def test_events(capfd: pytest.CaptureFixture[str]) -> None:
     assert [event["phase"] for event in events[-3:]] == ["unpack", "unpack", "done"]
 
 
+def test_notices(capfd: pytest.CaptureFixture[str]) -> None:
+    Progress("app", shown=True).notice("the mirror\x1b is gone")
+    assert capfd.readouterr().err == "the mirror\\x1b is gone\n"
+    Progress("app", shown=True, form="json").notice("the mirror\x1b is gone")
+    assert json.loads(capfd.readouterr().err) == {"notice": "the mirror\x1b is gone"}
+    Progress("app", shown=False).notice("the mirror is gone")
+    assert capfd.readouterr().err == ""
+
+
 def on_terminal(show: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
     """What ``show`` writes to a terminal."""
     master, slave = pty.openpty()
