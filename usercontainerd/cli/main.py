@@ -43,6 +43,7 @@ VERBS = {
     "manifest create": ("manifest", "Make an index (manifest list), with images in it"),
     "manifest exists": ("manifest", "Tell by the exit status whether there is such an index here"),
     "manifest inspect": ("manifest", "Show an index: the one that is here, else the registry's"),
+    "manifest push": ("manifest", "Put an index and its images into a registry"),
     "manifest remove": ("manifest", "Take an image out of an index"),
     "manifest rm": ("manifest", "Remove indexes"),
     "ps": ("ps", "List containers"),
@@ -100,7 +101,7 @@ GROUPS = {
     },
     "manifest": {
         verb: f"manifest {verb}"
-        for verb in ("add", "annotate", "create", "exists", "inspect", "remove", "rm")
+        for verb in ("add", "annotate", "create", "exists", "inspect", "push", "remove", "rm")
     },
     "system": {verb: f"system {verb}" for verb in ("check", "df")},
 }

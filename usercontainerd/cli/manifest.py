@@ -95,6 +95,35 @@ INSPECT = Verb(
     fewest=1,
     most=1,
 )
+PUSH = Verb(
+    "manifest push",
+    "LIST [DESTINATION]",
+    "Put an index and its images into a registry",
+    (
+        Option("--all", "push the images, too (default); =false where the registry has them"),
+        *ACCESS_OPTIONS,
+        Option("--compression-format FORMAT", "gzip or zstd, for images that are here"),
+        Option("--compression-level LEVEL", "gzip: 1 to 9, zstd: 1 to 22"),
+        Option("--digestfile FILE", "write the digest of the pushed index into a file"),
+        Option("--force-compression", "compress all layers anew, also those that the registry has already"),
+        Option("-f, --format FORMAT", "oci (default) or v2s2 (Docker's manifest list)"),
+        Option("-p, --purge", "the same as --rm"),
+        Option("-q, --quiet", "show no progress"),
+        Option("--remove-signatures", "push no signatures, which are never pushed"),
+        Option("--rm", "forget the index once it is in the registry"),
+    ),
+    fewest=1,
+    most=2,
+    details="Without DESTINATION the index goes to where its name says. Images that are only in a registry are copied\n"
+    "from there.",
+    refused={
+        "--add-compression": "push the image in each compression, and add both",
+        **dict.fromkeys(
+            ("--sign-by", "--sign-by-sigstore", "--sign-by-sigstore-private-key", "--sign-passphrase-file"),
+            "signing is not possible; sign with skopeo or cosign",
+        ),
+    },
+)
 REMOVE = Verb("manifest remove", "LIST IMAGE", "Take an image out of an index", fewest=2, most=2)
 RM = Verb(
     "manifest rm",
@@ -239,12 +268,48 @@ def run_exists(call: Call) -> int:
     return 0 if find_index(call.context(), call.words[0]) is not None else ABSENT
 
 
+def run_push(call: Call) -> int:
+    """Push the index and what is in it."""
+    from usercontainerd.cli.progress import Progress
+    from usercontainerd.cli.pull import catch_termination
+    from usercontainerd.cli.push import read_push_options, write_digests
+    from usercontainerd.engine.index_pushing import push_index
+
+    options = call.options
+    wishes = read_push_options(call)
+    catch_termination()
+    name, *rest = call.words
+    destination = rest[0] if rest else None
+    quiet = options.flag("quiet")
+    progress = Progress(destination or name, shown=not quiet)
+    try:
+        pushed = push_index(
+            call.context(),
+            name,
+            destination,
+            everything=options.flag("all", True),
+            remove=options.flag("rm") or options.flag("purge"),
+            options=wishes,
+            access=read_access(call),
+            progress=progress,
+        )
+    finally:
+        progress.finish()
+    path = options.value("digestfile")
+    if path is not None:
+        write_digests(path, [pushed])
+    if not quiet:
+        write_error(f"Pushed {pushed.reference} with digest {pushed.digest}\n")
+    return 0
+
+
 VERBS = {
     "manifest add": (ADD, run_add),
     "manifest annotate": (ANNOTATE, run_annotate),
     "manifest create": (CREATE, run_create),
     "manifest exists": (EXISTS, run_exists),
     "manifest inspect": (INSPECT, run_inspect),
+    "manifest push": (PUSH, run_push),
     "manifest remove": (REMOVE, run_remove),
     "manifest rm": (RM, run_rm),
 }

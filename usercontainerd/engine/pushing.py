@@ -21,8 +21,8 @@ from usercontainerd.engine.local_images import get_image, ignore_progress, open_
 from usercontainerd.engine.phases import Phase
 from usercontainerd.engine.push_layers import LayerPusher, LayerWishes, check_layers
 from usercontainerd.oci.conversion import ManifestForm, build_manifest, find_form
-from usercontainerd.oci.digest import Digest
-from usercontainerd.oci.manifest import Manifest, parse_manifest
+from usercontainerd.oci.digest import Digest, compute_digest
+from usercontainerd.oci.manifest import Descriptor, Manifest, parse_manifest
 from usercontainerd.oci.reference import DOCKER_HUB, Reference, parse_reference
 from usercontainerd.store.compress import Compression
 
@@ -80,26 +80,61 @@ def push_image(
     name = _find_name(context, record, text)
     target = plan_destination(text, name, destination)
     images = open_images(context)
-    manifest, data = _read_manifest(images, record, name)
-    check_layers(images, record.layers)
-    form, wishes = plan_wishes(find_form(manifest.media_type), options)
-    endpoint = read_registries(context).locate(target)
+    original = read_manifest(images, record, *reversed(name.digests if name is not None else ()))
     with ExitStack() as stack:
-        client = open_client(context, endpoint, target, access)
+        client = open_client(context, read_registries(context).locate(target), target, access)
         stack.callback(client.close)
-        uploader = _build_uploader(client)
-        sources = find_sources(images, target, record)
-        pusher = LayerPusher(context, images, uploader, wishes, sources=sources, progress=progress)
-        stack.enter_context(pusher)
-        there = pusher.push_all(dict(zip(record.layers, manifest.layers, strict=True)), abort=client.close)
-        pusher.push_small(manifest.config, images.blobs.read(record.id))
+        sender = ImageSender(context, client, target, options=options, progress=progress)
+        digest = sender.send(record, original, wanted=target.wanted).digest
+    progress(Phase.DONE, str(target), 1, 1)
+    return Pushed(target, digest)
+
+
+class ImageSender:
+    """Sends images of this store to one repository, in which ``client`` and ``target`` agree."""
+
+    def __init__(
+        self,
+        context: Context,
+        client: RegistryClient,
+        target: Reference,
+        *,
+        options: PushOptions = AS_IT_IS,
+        progress: Progress = ignore_progress,
+    ) -> None:
+        self._context = context
+        self._images = open_images(context)
+        self._client = client
+        self._target = target
+        self._options = options
+        self._progress = progress
+        self.uploader = _build_uploader(client)
+
+    def send(
+        self, record: ImageRecord, original: tuple[Manifest, bytes], *, wanted: str | None = None
+    ) -> Descriptor:
+        """Send an image by its manifest; put that under the tag or digest ``wanted``, or its own digest.
+
+        Return what the manifest is there.
+        """
+        manifest, data = original
+        images = self._images
+        check_layers(images, record.layers)
+        form, wishes = plan_wishes(find_form(manifest.media_type), self._options)
+        sources = find_sources(images, self._target, record)
+        with LayerPusher(
+            self._context, images, self.uploader, wishes, sources=sources, progress=self._progress
+        ) as pusher:
+            there = pusher.push_all(
+                dict(zip(record.layers, manifest.layers, strict=True)), abort=self._client.close
+            )
+            pusher.push_small(manifest.config, images.blobs.read(record.id))
         layers = [there[diff_id] for diff_id in record.layers]
         media_type = manifest.media_type
         if form is not find_form(media_type) or layers != list(manifest.layers):
             data, media_type = build_manifest(manifest, layers, form)
-        digest = uploader.put_manifest(target.wanted, data, media_type)
-    progress(Phase.DONE, str(target), 1, 1)
-    return Pushed(target, digest)
+        digest = self.uploader.put_manifest(wanted or compute_digest(data), data, media_type)
+        return Descriptor(media_type, digest, len(data))
 
 
 def list_tagged_names(context: Context, text: str) -> list[str]:
@@ -176,11 +211,12 @@ def _find_name(context: Context, record: ImageRecord, text: str) -> NameRecord |
     return next((name for name in record.names if name.name in meant), None)
 
 
-def _read_manifest(
-    images: ImageStore, record: ImageRecord, name: NameRecord | None
-) -> tuple[Manifest, bytes]:
-    """The manifest by which the image was pulled under that name; one image may have several."""
-    for digest in (*reversed(name.digests if name is not None else ()), record.manifest):
+def read_manifest(images: ImageStore, record: ImageRecord, *likely: Digest) -> tuple[Manifest, bytes]:
+    """Return a manifest of the image: the first of ``likely`` that is one and is here, else that of its first pull.
+
+    An image may have several. Raises ``StoreError`` if there is none.
+    """
+    for digest in (*likely, record.manifest):
         if not images.blobs.has(digest):
             continue
         data = images.blobs.read(digest)
