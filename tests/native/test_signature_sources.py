@@ -284,6 +284,41 @@ def test_archives_and_directories(signing: Signing, place: Place) -> None:
     load_images(place.context, str(plain), signature_policy=write(dir={"": by_key(key, exact)}))
 
 
+def test_import_asks_as_podman_does(place: Place) -> None:
+    archive = place.top / "files.tar"
+    archive.write_bytes(build_tar(file("x", b"y")))
+    policy = place.config / "policy.json"
+    for scopes, expected in (({}, False), ({"tarball": {"": ACCEPT}}, True)):
+        policy.write_text(json.dumps({"default": REJECT, "transports": scopes}))
+        for program in ("podman", "usercontainer"):
+            result = subprocess.run(
+                [program, "import", str(archive), "localhost/made:1"],
+                env=place.environment,
+                capture_output=True,
+                check=False,
+                timeout=60,
+            )
+            assert (result.returncode == 0) == expected, (program, result.stderr)
+    run("podman", "system", "reset", "--force", variables=place.environment)
+
+
+def test_a_mirror_serves_what_is_signed_for_the_name_that_was_asked_for(
+    signing: Signing, place: Place
+) -> None:
+    (place.config / "registries.conf").write_text(
+        '[[registry]]\nprefix = "upstream.example.com/signed"\nlocation = "upstream.example.com/signed"\n'
+        '[[registry.mirror]]\nlocation = "localhost:5000/signed"\ninsecure = true\n'
+    )
+    key = signing.public_key("good")
+    policy = place.write_policy(by_key(key), "upstream.example.com")
+    name = "upstream.example.com/signed/app:1"
+    for claimed, expected in ((name, True), (f"{APP}:1", False)):
+        # The signature lies where the mirror has the image.
+        place.write_signatures(signing.digest, [signing.sign(claim(signing.digest, claimed))])
+        ours, theirs = place.judge(name, policy), place.ask_skopeo(name, policy)
+        assert (ours == "", theirs == "") == (expected, expected), (ours, theirs)
+
+
 def test_command(signing: Signing, place: Place) -> None:
     place.write_signatures(signing.digest, [b"garbage"])
     policy = place.write_policy(by_key(signing.public_key("good")))

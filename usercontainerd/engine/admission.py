@@ -15,7 +15,12 @@ from usercontainerd.base.typedjson import parse_json
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.trust.evaluation import Evaluation, Tools
 from usercontainerd.trust.policy import Policy, policy_files, read_policy
-from usercontainerd.trust.scopes import identify_by_path, identify_in_docker_archive, identify_in_registry
+from usercontainerd.trust.scopes import (
+    ImageIdentity,
+    identify_by_path,
+    identify_in_docker_archive,
+    identify_in_registry,
+)
 from usercontainerd.trust.signatures import (
     COSIGN_PAYLOAD,
     MAX_SIGNATURE,
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
     from usercontainerd.oci.reference import Reference
     from usercontainerd.registry.client import RegistryClient
     from usercontainerd.trust.lookaside import SignatureStorage
-    from usercontainerd.trust.scopes import ImageIdentity
     from usercontainerd.trust.signatures import Signature
 
     Approve = Callable[[ResolvedImage], None]
@@ -92,6 +96,10 @@ class Admission:
             return [parse_signature(data, path or transport) for data in read_files(instance)]
 
         return self._approval(identify_by_path(transport, path), fetch)
+
+    def for_tarball(self, name: Reference | None) -> Approve:
+        """The approval of an image that is made of a plain archive of files, as ``import`` does."""
+        return self._approval(ImageIdentity("tarball", (), name), lambda _image: [])
 
     def for_identity(self, identity: ImageIdentity) -> Approve:
         """The approval of an image of any other origin (see ``trust.scopes``) that has no signatures."""

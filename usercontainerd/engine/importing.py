@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 
 from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.engine.admission import read_admission
 from usercontainerd.engine.archive_input import make_seekable, open_input
 from usercontainerd.engine.archive_members import copy_checked
 from usercontainerd.engine.archive_output import read_pieces
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.local_images import Progress
-    from usercontainerd.engine.resolution import ResolvedImage
     from usercontainerd.oci.platform import Platform
     from usercontainerd.store.records import ImageRecord
 
@@ -83,7 +83,8 @@ def import_image(
     """Make an image of the archive at ``path`` (None: of what comes from ``stdin``), and return it.
 
     ``config`` is what the image says about how to run it (see ``changes``). The image is as old as the file, so that
-    the same file makes the same image. Raises ``InvalidArgument``, ``InvalidFormat``, ``StoreError``…
+    the same file makes the same image. Raises ``InvalidArgument``, ``PullDenied``, ``InvalidFormat``,
+    ``StoreError``…
     """
     if path is not None and path.startswith(("http://", "https://")):
         raise InvalidArgument(
@@ -92,6 +93,7 @@ def import_image(
             hint=f"curl -fL {path} | usercontainer import - NAME",
         )
     where = STANDARD_INPUT if path is None else path
+    admission = read_admission(context)
     with ExitStack() as stack:
         fd = stdin if path is None else open_input(path)
         if path is not None:
@@ -117,15 +119,11 @@ def import_image(
             context,
             TarballSource(archive, layer, configuration, where),
             name or Reference("", where),
-            approve=approve_own,
+            approve=admission.for_tarball(name),
             progress=progress,
             names=() if name is None else (name,),
         ) as pull:
             return pull.run()
-
-
-def approve_own(_image: ResolvedImage, /) -> None:
-    """What is made here has no origin that a policy could judge."""
 
 
 def describe_archive(fd: int) -> Descriptor:

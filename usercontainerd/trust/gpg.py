@@ -85,7 +85,13 @@ class Keyring:
         self.close()
 
     def close(self) -> None:
-        """Remove the directory."""
+        """Remove the directory, and the one for sockets that an import makes below /run/user for every home."""
+        gpgconf = f"{os.path.dirname(self._program)}/gpgconf"
+        if os.access(gpgconf, os.X_OK):
+            try:
+                self._spawn([gpgconf, "--homedir", self._home, "--remove-socketdir"], b"")
+            except (OSError, subprocess.TimeoutExpired):
+                pass  # an empty directory stays until the user logs out
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _import(self, key: bytes) -> list[str]:
@@ -121,18 +127,8 @@ class Keyring:
         """Run gpg; return its exit status, its status lines and what it wrote."""
         status = f"{self._home}/status"
         command = [self._program, "--homedir", self._home, *_OPTIONS, "--status-file", status, *arguments]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": self._home, "LC_ALL": "C"}
         try:
-            result = subprocess.run(
-                command,
-                input=data,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                cwd="/",
-                timeout=TIMEOUT,
-                check=False,
-            )
+            result = self._spawn(command, data)
             with open(status, "rb") as file:
                 text = file.read(MAX_STATUS).decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
@@ -141,6 +137,18 @@ class Keyring:
             raise HostError(f"gpg cannot be run: {error.strerror}", where=self._program) from error
         os.unlink(status)
         return result.returncode, parse_status(text), result.stdout
+
+    def _spawn(self, command: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            command,
+            input=data,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": "/usr/bin:/bin", "HOME": self._home, "LC_ALL": "C"},
+            cwd="/",
+            timeout=TIMEOUT,
+            check=False,
+        )
 
 
 def parse_status(text: str) -> list[tuple[str, list[str]]]:
