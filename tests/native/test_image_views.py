@@ -145,6 +145,34 @@ def test_unmount() -> None:
     assert "--all" in cli("image", "unmount", status=125).stderr
 
 
+def test_a_mounted_image_stays() -> None:
+    script = (
+        f"usercontainer image mount {WEB}; read word; cat $(usercontainer image mount {WEB})/www/index.html"
+    )
+    with subprocess.Popen(
+        ["usercontainer", "unshare", "sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert "image-mounts" in process.stdout.readline()
+        assert "is mounted" in cli("rmi", WEB, status=2).stderr
+        assert image_id(WEB) not in out("image", "prune", "-a", "-f")
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        assert process.stdout.read() != ""
+    assert process.returncode == 0
+    cli("rmi", WEB)
+
+
+def test_in_the_namespace() -> None:
+    """What only looks works there, too; what needs a namespace of its own says why it does not."""
+    assert unshared("usercontainer images -q").stdout == cli("images", "-q").stdout
+    assert unshared(f"usercontainer rmi {WEB}").stdout.startswith("Untagged: ")
+    cli("image", "exists", WEB, status=1)
+
+
 def test_disk_usage() -> None:
     shown = lines("system", "df")
     assert shown[0].split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]

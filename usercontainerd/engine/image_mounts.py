@@ -158,6 +158,29 @@ def list_mounts(context: Context) -> list[ImageMount]:
     return found
 
 
+def find_mounted(context: Context) -> set[str]:
+    """The images, by the digits of their IDs, that are mounted in any namespace of the user's."""
+    # Nothing to look at where there was never a mount: the directory goes with the session.
+    if not os.path.isdir(mount_directory(context)):
+        return set()
+    mark = os.fsencode(f"{mount_directory(context)}/")
+    found: set[str] = set()
+    seen: set[str] = set()
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            namespace = os.readlink(f"/proc/{process}/ns/mnt")
+            if namespace in seen:
+                continue
+            with open(f"/proc/{process}/mountinfo", "rb") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            continue  # it has ended, or is another user's
+        seen.add(namespace)
+        paths = (line.split(b" ")[4] for line in lines if mark in line)
+        found.update(os.fsdecode(path.removeprefix(mark)) for path in paths if path.startswith(mark))
+    return found
+
+
 def _count_mounts() -> dict[str, int]:
     """How often something is mounted on each path (proc_pid_mountinfo(5))."""
     with open("/proc/self/mountinfo", "rb") as file:

@@ -1,12 +1,13 @@
 """Removing images: by name or ID, with what stood in the way if forced to, and all that nothing needs.
 
-Containers that use an image keep it: with one exception, a name that is not its last goes whatever uses the image.
+Containers that use an image keep it, and so does being mounted; a name that is not its last goes whatever uses it.
 """
 
 from __future__ import annotations
 
 from usercontainerd.base.errors import InUse, InvalidArgument, NoSuchImage
 from usercontainerd.engine.image_family import ImageFamily
+from usercontainerd.engine.image_mounts import find_mounted
 from usercontainerd.engine.image_names import find_meant_names, reread_image
 from usercontainerd.engine.image_users import find_users
 from usercontainerd.engine.local_images import empty_trash, get_image, open_images
@@ -104,10 +105,16 @@ def remove_images(
     Raises ``InUse`` for the first that containers use; those before it are gone then.
     """
     users = find_users(context, manager)
+    mounted = set() if force else find_mounted(context)
     images = open_images(context)
     try:
         for record in records:
             in_use = users.of(record.id)
+            if record.id.hex in mounted:
+                raise InUse(
+                    f"the image {record.short_id} is mounted",
+                    hint="unmount it in its `usercontainer unshare`, or use --force",
+                )
             if in_use:
                 if not force or manager is None:
                     raise explain_use(record, in_use)
@@ -176,7 +183,7 @@ def prune_images(
 
     ``is_meant`` limits that further.
     """
-    users = find_users(context, manager)
+    users, mounted = find_users(context, manager), find_mounted(context)
     images = open_images(context)
     removed = Removed()
     if not images.all():
@@ -189,7 +196,9 @@ def prune_images(
             chosen = [
                 record
                 for record in records
-                if not users.of(record.id) and (everything or family.is_dangling(record)) and is_meant(record)
+                if not (users.of(record.id) or record.id.hex in mounted)
+                and (everything or family.is_dangling(record))
+                and is_meant(record)
             ]
             if not chosen:
                 break
