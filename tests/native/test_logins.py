@@ -141,6 +141,49 @@ def test_creds(home: Home, private: RealRegistry) -> None:
     assert "wrong" not in refused.stderr
 
 
+def encode(user: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:x".encode()).decode()}
+
+
+FILES = {
+    "run/containers/auth.json": {
+        "auths": {
+            "a.io": encode("run"),
+            "a.io/team": encode("run-team"),
+            "a.io/empty": {},
+            "docker.io/me": encode("me"),
+        }
+    },
+    ".config/containers/auth.json": {
+        "auths": {"a.io": encode("no"), "b.io/team/app": encode("config"), "c.io": {}}
+    },
+    ".docker/config.json": {
+        "auths": {
+            "https://index.docker.io/v1/": encode("hub"),
+            "https://c.io/v2/": encode("docker"),
+            "d.io": encode("d"),
+        },
+        "psFormat": "x",
+    },
+    ".dockercfg": {"https://e.io/v1/": encode("legacy"), "d.io": encode("no")},
+}
+KEYS = [
+    "a.io", "a.io/x", "a.io/team", "a.io/team/app", "a.io/teams", "a.io:443",
+    "b.io", "b.io/team", "b.io/team/app", "c.io", "c.io/x", "d.io", "e.io", "e.io/x",
+    "docker.io", "docker.io/me", "docker.io/you", "f.io",
+]  # fmt: skip
+
+
+def test_every_key_means_the_same_login_as_to_podman(home: Home) -> None:
+    for name, document in FILES.items():
+        path = home.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document))
+    for key in KEYS:
+        ours, podman = (program("login", "--get-login", key) for program in (home.run_ours, home.run_podman))
+        assert (ours.returncode, ours.stdout) == (podman.returncode, podman.stdout), key
+
+
 # Credential helpers
 
 HELPER = """#!/usr/bin/python3

@@ -72,6 +72,7 @@ def test_other_main_file_and_the_systems_drop_ins(home: Home) -> None:
         '[[registry]]\nlocation = "x.io"\npull-from-mirror = "all"',
         '[[registry]]\nlocation = "x.io"\n[[registry.mirror]]\ninsecure = true',
         '[[registry]]\nlocation = "x.io"\n[[registry.mirror]]\nlocation = "y.io"\npull-from-mirror = "some"',
+        '[[registry]]\nlocation = "x.io"\n[[registry]]\nprefix = "y.io"\nlocation = "x.io"\nblocked = true',
         '[aliases]\nx = "short"',
         '[aliases]\n"x:1" = "y.io/x"',
         "[[registry",
@@ -96,6 +97,70 @@ def test_drop_ins_that_cannot_be_read_are_not_passed_over(home: Home) -> None:
         assert f"{home.drop_ins}: cannot be read: Permission denied" in ours.stderr
     finally:
         home.drop_ins.chmod(0o700)
+
+
+# Places
+
+PLACES = """
+[[registry]]
+prefix = "example.test/foo"
+location = "127.0.0.1:1/bar"
+[[registry.mirror]]
+location = "127.0.0.1:2/mirror"
+[[registry.mirror]]
+location = "127.0.0.1:3/tags"
+pull-from-mirror = "tag-only"
+[[registry.mirror]]
+location = "127.0.0.1:4/digests"
+pull-from-mirror = "digest-only"
+
+[[registry]]
+prefix = "example.test/foo/deep"
+location = "127.0.0.1:1/deep"
+mirror-by-digest-only = true
+[[registry.mirror]]
+location = "127.0.0.1:5"
+
+[[registry]]
+prefix = "*.example.test"
+location = "127.0.0.1:1/wild"
+[[registry.mirror]]
+location = "127.0.0.1:2/wild"
+
+[[registry]]
+prefix = "docker.io/library"
+location = "127.0.0.1:1/hub"
+[[registry]]
+prefix = "blocked.test"
+location = "127.0.0.1:1/blocked/deep"
+[[registry]]
+location = "127.0.0.1:1/blocked"
+blocked = true
+"""
+PLACED = [
+    "example.test/foo/app:1",
+    "example.test/foo:1",
+    f"example.test/foo/app@{DIGEST}",
+    "example.test/foo/deep/app:1",
+    f"example.test/foo/deep/app@{DIGEST}",
+    "a.b.example.test/x:1",
+    "docker.io/alpine:1",
+]
+
+
+def test_places_are_those_of_podman(home: Home) -> None:
+    home.configure(PLACES)
+    for name, ours in zip(PLACED, home.ask_our_places(*PLACED), strict=True):
+        assert ours == home.ask_podman_places(name) != [], name
+
+
+def test_what_is_blocked_is_blocked_for_podman(home: Home) -> None:
+    home.configure(PLACES)
+    for name in ("127.0.0.1:1/blocked/x", "blocked.test/x"):
+        ours, podman = home.run_ours("pull", name), home.run_podman("pull", name)
+        assert (ours.returncode, podman.returncode) == (125, 125)
+        assert "is blocked" in ours.stderr
+        assert "is blocked" in podman.stderr
 
 
 # Mirrors

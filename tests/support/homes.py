@@ -16,6 +16,22 @@ import pytest
 from tests.support.containers import wait_until
 
 _TRIED = re.compile(r"Trying to pull (\S+?)\.\.\.")
+_ASKED = re.compile(r'Trying to access \\"(\S+?)\\"')
+_PLACES = """
+import os, sys
+from usercontainerd.base.errors import UsercontainerError
+from usercontainerd.cli.call import Call
+from usercontainerd.cli.options import Options
+from usercontainerd.engine.images import read_registries
+from usercontainerd.oci.reference import parse_reference
+
+configuration = read_registries(Call("pull", Options(), dict(os.environ)).context())
+for name in sys.argv[1:]:
+    try:
+        print(*(endpoint.reference for endpoint in configuration.locate_all(parse_reference(name))))
+    except UsercontainerError:
+        print()
+"""
 _MEANING = """
 import os, sys
 from usercontainerd.base.errors import UsercontainerError
@@ -119,6 +135,16 @@ class Home:
         result = self.run(sys.executable, "-c", _MEANING, name)
         assert result.returncode == 0, result.stderr
         return result.stdout.split()
+
+    def ask_podman_places(self, name: str) -> list[str]:
+        """Where Podman tries to get ``name``, in order."""
+        return _ASKED.findall(self.run_podman("--log-level=debug", "pull", "--retry=0", name).stderr)
+
+    def ask_our_places(self, *names: str) -> list[list[str]]:
+        """The same of ours, of several names."""
+        result = self.run(sys.executable, "-c", _PLACES, *names)
+        assert result.returncode == 0, result.stderr
+        return [line.split() for line in result.stdout.split("\n")[: len(names)]]
 
 
 @pytest.fixture
