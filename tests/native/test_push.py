@@ -109,6 +109,27 @@ def test_forms(options: list[str], manifest_type: str, layer_type: str) -> None:
     run("usercontainer", "pull", "-q", target)
 
 
+def test_a_layer_that_cannot_be_made_again_goes_from_its_blob(images: ImageMaker, tmp_path: Path) -> None:
+    """A large file twice: there is no recipe of such an archive, so its blob was kept."""
+    name = images.add("twice", file("data", bytes(9 << 20)), file("data", b"second"), base=False)
+    run("usercontainer", "pull", "-q", name)
+    push(name, f"{HOME}/twice/image:gzip")
+    push("--compression-format=zstd", name, f"{HOME}/twice/image:zstd")
+    data, _ = images.registry.manifests["twice", "latest"]
+    assert digest_of_remote(f"{HOME}/twice/image:gzip") == digest_of(data)
+    # Podman unpacks no such layer; skopeo checks digests without that.
+    run(
+        "skopeo",
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        f"docker://{HOME}/twice/image:zstd",
+        f"dir:{tmp_path}",
+    )
+    run("usercontainer", "rmi", name)
+    run("usercontainer", "pull", "-q", f"{HOME}/twice/image:zstd")
+
+
 def test_docker_images_stay_dockers() -> None:
     run("usercontainer", "pull", "-q", f"{HOME}/busybox:docker")
     push(f"{HOME}/busybox:docker", f"{HOME}/copies/docker")
@@ -190,8 +211,8 @@ def test_an_id_needs_a_destination() -> None:
     push(number, f"{HOME}/by/id")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(images: ImageMaker, image: str, number: int) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(images: ImageMaker, image: str, number: int, status: int) -> None:
     """It leaves at once, and the registry knows nothing of the name."""
 
     def stall(handler: Handler) -> None:
@@ -206,7 +227,7 @@ def test_interrupted(images: ImageMaker, image: str, number: int) -> None:
             assert time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(number)
-        assert process.wait(20) == 130
+        assert process.wait(20) == status
     assert ("interrupted", "1") not in images.registry.manifests
     staging = Path("~/.local/share/usercontainerd/tmp").expanduser()
     assert list(staging.iterdir()) == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error
+from usercontainerd.cli.progress import PROGRESS, Progress, read_format
+from usercontainerd.cli.pull import catch_termination, read_retry
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 
 TYPE_CHECKING = False
@@ -22,10 +24,14 @@ PUSH = Verb(
         Option("--compression-format FORMAT", "gzip or zstd; as the layers were, or gzip, by default"),
         Option("--compression-level LEVEL", "gzip: 1 to 9, zstd: 1 to 22"),
         Option("--digestfile FILE", "write the digest of the pushed manifest into a file"),
+        Option("--disable-content-trust", "without effect; for scripts made for docker"),
         Option("--force-compression", "compress all layers anew, also those that the registry has already"),
         Option("-f, --format FORMAT", "oci or v2s2 (Docker's), by default as the image was pulled"),
+        PROGRESS,
         Option("-q, --quiet", "show no progress"),
         Option("--remove-signatures", "push no signatures, which are never pushed"),
+        Option("--retry NUMBER", "how often to try again, beside what each request is (default 0)"),
+        Option("--retry-delay DURATION", "how long to wait before that (default 1s, then twice as long)"),
     ),
     fewest=1,
     most=2,
@@ -33,7 +39,6 @@ PUSH = Verb(
     "digest is that of the pull, if all layers are there, or were kept (keep_blobs), as they came.",
     refused={
         "--compress": "it is for directories; layers in registries are compressed",
-        "--disable-content-trust": "there is no content trust",
         "--encrypt-layer": "encrypted layers are not supported",
         "--encryption-key": "encrypted layers are not supported",
         "--sign-by": "signing is not possible; sign with skopeo or cosign",
@@ -45,7 +50,6 @@ PUSH = Verb(
 
 def run_push(call: Call) -> int:
     """Push an image, or all tags of a repository."""
-    from usercontainerd.cli.pull import catch_termination
     from usercontainerd.engine.pushing import list_tagged_names
 
     options = read_push_options(call)
@@ -67,20 +71,30 @@ def run_push(call: Call) -> int:
 
 def push_with_progress(call: Call, image: str, destination: str | None, options: PushOptions) -> Pushed:
     """Push one image, showing progress on standard error."""
-    from usercontainerd.cli.progress import Progress
     from usercontainerd.engine.pushing import push_image
 
     quiet = call.options.flag("quiet")
-    progress = Progress(destination or image, shown=not quiet)
-    try:
-        pushed = push_image(
-            call.context(), image, destination, options=options, access=read_access(call), progress=progress
+    form = read_format(call.options.value("progress"))
+    progress = Progress(destination or image, shown=not quiet, form=form)
+    access, retry = read_access(call), read_retry(call.options)
+
+    def push() -> Pushed:
+        return push_image(
+            call.context(), image, destination, options=options, access=access, progress=progress
         )
+
+    try:
+        pushed = push() if retry is None else retry.run(push, write_notice)
     finally:
         progress.finish()
-    if not quiet:
+    if not quiet and form != "json":
         write_error(f"Pushed {pushed.reference} with digest {pushed.digest}\n")
     return pushed
+
+
+def write_notice(text: str) -> None:
+    """Say that it is tried again."""
+    write_error(f"{printable(text)}\n")
 
 
 def read_push_options(call: Call) -> PushOptions:

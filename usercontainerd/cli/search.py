@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.cli.listing import render_format
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, write_error, write_output
@@ -129,7 +129,7 @@ def describe_result(result: SearchResult, *, full: bool) -> dict[str, Any]:
 
 def write_notice(text: str) -> None:
     """Say that one of several registries has failed."""
-    write_error(f"{text}\n")
+    write_error(f"{printable(text)}\n")
 
 
 VERBS = {"search": (SEARCH, run_search)}

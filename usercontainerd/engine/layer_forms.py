@@ -91,12 +91,12 @@ class LayerForms:
 
     def read_tar(self, diff_id: Digest) -> Iterator[bytes]:
         """Yield the layer's exact archive. Raises ``StoreError`` at the end if it is another."""
-        with self._open_tar(diff_id) as tar:
+        with self.open_tar(diff_id) as tar:
             while data := tar.read(_PIECE):
                 yield data
 
-    def _open_tar(self, diff_id: Digest) -> LayerTar:
-        """From its files; from the blob that was kept instead, if there is no recipe."""
+    def open_tar(self, diff_id: Digest) -> LayerTar:
+        """Open the layer's exact archive: from its files, or from the blob that was kept, if there is no recipe."""
         if not self._has_recipe(diff_id) and (blob := self._find_blob(diff_id, None, plain=True)) is not None:
             return LayerTar(InflatedBlob(self.read_kept(blob)), diff_id, ExitStack())
         return open_layer_tar(self._context, self._start(), diff_id)
@@ -109,7 +109,7 @@ class LayerForms:
 
     def compress(self, diff_id: Digest, write: Callable[[bytes], object], *, docker: bool) -> Descriptor:
         """Hand the layer, compressed with gzip, to ``write``."""
-        with self._open_tar(diff_id) as tar:
+        with self.open_tar(diff_id) as tar:
             return compress_layer(tar, write, docker=docker)
 
 

@@ -15,7 +15,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 
 from usercontainerd.base.errors import Cancelled, StoreError
-from usercontainerd.engine.layer_streams import compress_layer, open_layer_tar
+from usercontainerd.engine.layer_forms import LayerForms
+from usercontainerd.engine.layer_streams import compress_layer
 from usercontainerd.engine.local_images import start_worker
 from usercontainerd.engine.phases import Phase
 from usercontainerd.kernel.atomicfile import explain_write_error
@@ -98,6 +99,8 @@ class LayerPusher:
         self._sources = sources
         self._progress = progress
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._forms = LayerForms(context, self._get_worker)
         self._stack = ExitStack()
         self._worker: Worker | None = None
         self._stopped = False
@@ -192,11 +195,7 @@ class LayerPusher:
         staging = self._images.store.staging
         record = self._images.layers.read(diff_id)
         total = record.size if record is not None else 0
-        worker = self._get_worker()
-        with (
-            tempfile.TemporaryFile(dir=staging) as file,
-            open_layer_tar(self._context, worker, diff_id) as tar,
-        ):
+        with tempfile.TemporaryFile(dir=staging) as file, self._forms.open_tar(diff_id) as tar:
 
             def write(data: bytes) -> None:
                 if self._stopped:
@@ -222,7 +221,7 @@ class LayerPusher:
         return made
 
     def _get_worker(self) -> Worker:
-        with self._lock:
+        with self._starting:
             if self._worker is None:
                 self._images.store.prepare()
                 self._worker = self._stack.enter_context(start_worker(self._context))
