@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -258,3 +259,24 @@ def test_command(context: Context, tmp_path: Path) -> None:
     )
     assert run("load", "-i", "/nowhere")[0] == 125
     assert run("load", "name")[0] == 125
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted(context: Context, tmp_path: Path, number: signal.Signals) -> None:
+    """In the middle of a pipe: nothing stays, whatever ends it."""
+    layout = Layout()
+    layout.add_image([build_tar(file("large", os.urandom(4_000_000)))], "a/one:1")
+    archive = pack(layout.build())
+    environment = {**os.environ, **dict(context.environment)}
+    with subprocess.Popen(
+        ["usercontainer", "load", "-q"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdin is not None
+        # More than the pipe takes: it reads, so the spool is there.
+        process.stdin.write(archive[: len(archive) // 2])
+        process.stdin.flush()
+        process.send_signal(number)
+        process.wait(10)
+        assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert [name for name in snapshot(context) if "/layers/" in name or "/tmp/" in name] == []
+    assert list_images(context) == []

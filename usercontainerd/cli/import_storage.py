@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from usercontainerd.base.errors import printable
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
 from usercontainerd.cli.progress import Progress
@@ -43,7 +44,8 @@ def run_import_storage(call: Call) -> int:
             signature_policy=options.value("signature-policy"),
         ):
             progress.finish()
-            name = ", ".join(image.names) or f"sha256:{image.id}"
+            # Names as Podman's file has them: whatever is in it.
+            name = printable(", ".join(image.names) or f"sha256:{image.id}")
             if image.error is None:
                 write_output(f"Imported image: {name}\n")
             else:

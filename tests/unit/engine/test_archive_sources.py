@@ -166,6 +166,43 @@ def test_docker_archive(tmp_path: Path) -> None:
             choose_archived(members, "docker-archive", wanted)
 
 
+def test_what_docker_writes_since_25(tmp_path: Path) -> None:
+    """An OCI layout and manifest.json in one archive; two names of one image, and another image."""
+    layout = Layout()
+    plain = "application/vnd.oci.image.layer.v1.tar"
+    first = layout.add_image([SMALL_LAYER], compress=bytes, media_type=plain)
+    layout.entries.append(dict(first))
+    second = layout.add_image([LARGE], compress=bytes, media_type=plain)
+    for entry, name in zip(layout.entries, ("busybox:1", "busybox:latest", "team/app:2"), strict=True):
+        entry["annotations"] = {
+            "io.containerd.image.name": f"docker.io/{name if '/' in name else f'library/{name}'}",
+            "org.opencontainers.image.ref.name": name.partition(":")[2],
+        }
+    blobs = [f"blobs/sha256/{digest_of(data)[7:]}" for data in (SMALL_LAYER, LARGE)]
+    configs = [f"blobs/sha256/{digest_of(build_configuration([data]))[7:]}" for data in (SMALL_LAYER, LARGE)]
+    manifest = [
+        {"Config": configs[0], "RepoTags": ["busybox:1", "busybox:latest"], "Layers": [blobs[0]]},
+        {"Config": configs[1], "RepoTags": ["team/app:2"], "Layers": [blobs[1]]},
+    ]
+    files = {**layout.build(), "manifest.json": json.dumps(manifest).encode()}
+    members = open_files(tmp_path, files)
+    images = list_archive(members)
+    names = [
+        ["docker.io/library/busybox:1", "docker.io/library/busybox:latest"],
+        ["docker.io/team/app:2"],
+    ]
+    assert names_of(images) == names
+    assert [image.source.fetch_manifest("latest").digest for image in images] == [
+        first["digest"],
+        second["digest"],
+    ]
+    # Asked for by its other face it holds the same.
+    assert names_of(choose_archived(members, "docker-archive", "")) == names
+    assert fetch(choose_archived(members, "docker-archive", "team/app:2")[0]).layers[0].digest == digest_of(
+        LARGE
+    )
+
+
 def test_made_up_manifest_is_that_of_others(tmp_path: Path) -> None:
     """The very bytes that podman 5.4 and skopeo 1.18 make up for a docker archive of one layer."""
     (image,) = list_archive(open_files(tmp_path, build_docker_archive([b"x" * 2181120])))
