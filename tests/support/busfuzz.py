@@ -1,0 +1,253 @@
+"""Calls of every method with arguments of right and wrong types, from a seed; and what the daemon has to keep.
+
+For ``tests/native/test_dbus_fuzz.py``, and by hand for as long as one likes, in a machine::
+
+    python3 -m tests.support.busfuzz SECONDS [SEED]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from typing import Any
+
+from dbus_next import Message, MessageType, SignatureTree, Variant
+from dbus_next.aio import MessageBus
+
+from usercontainerd.daemon.description import find_descriptions, read_interface
+
+NAME = "org.usercontainer1"
+ROOT = "/org/usercontainer1"
+INTERFACES = ("Manager", "Container", "Image", "Job")
+# They are meant to be reached by name; what they do is tested elsewhere, and would end what is being fuzzed.
+LEFT_OUT = ("Unsubscribe",)
+AT_ONCE = 24
+TEXTS = (
+    "",
+    "x",
+    "app",
+    "localhost:5000/busybox:latest",
+    "localhost:1/none",
+    "../../etc/passwd",
+    "a" * 5000,
+    "%n%%$HOME`id`",
+    "\x1b[31m\n\t",
+    "ü\u202e\U0001f600",
+    "--help",
+    "-1",
+    'image = "x"\n',
+    "container@app.service",
+)
+BASIC = "ybnqiuxtdsogh"
+
+
+class Fuzzer:
+    """Makes values; the same seed makes the same ones."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def make_signature(self, depth: int = 0) -> str:
+        """Any single complete type."""
+        choice = self.random.random()
+        if depth > 2 or choice < 0.6:
+            return self.random.choice(BASIC)
+        if choice < 0.75:
+            return "a" + self.make_signature(depth + 1)
+        if choice < 0.85:
+            return "a{s" + self.make_signature(depth + 1) + "}"
+        if choice < 0.95:
+            return (
+                "(" + "".join(self.make_signature(depth + 1) for _ in range(self.random.randint(1, 3))) + ")"
+            )
+        return "v"
+
+    def make(self, kind: Any, fds: list[int]) -> Any:
+        """A value of a type; descriptors that it needs are added to ``fds``."""
+        token, rnd = kind.token, self.random
+        if token in "ynqiuxt":
+            bits = {"y": 8, "n": 15, "q": 16, "i": 31, "u": 32, "x": 63, "t": 64}[token]
+            low = -(1 << bits) if token in "nix" else 0
+            return rnd.choice([low, 0, 1, (1 << bits) - 1, rnd.randint(low, (1 << bits) - 1)])
+        if token == "b":
+            return rnd.random() < 0.5
+        if token == "d":
+            return rnd.choice([0.0, -1.5, 1e308, float("inf"), float("nan"), rnd.random() * 100])
+        if token == "s":
+            return rnd.choice(TEXTS)
+        if token == "o":
+            return rnd.choice(["/", ROOT, f"{ROOT}/image/0", "/a/b"])
+        if token == "g":
+            return rnd.choice(["", "s", "a{sv}"])
+        if token == "h":
+            return self._make_descriptor(fds)
+        if token == "v":
+            signature = self.make_signature(1)
+            return Variant(signature, self.make(SignatureTree(signature).types[0], fds))
+        if token == "(":
+            return [self.make(child, fds) for child in kind.children]
+        (child,) = kind.children
+        if child.token == "{":
+            count = rnd.choice([0, 0, 1, 2, 5])
+            return {
+                self.make(child.children[0], fds): self.make(child.children[1], fds) for _ in range(count)
+            }
+        if child.token == "y":
+            return os.urandom(rnd.choice([0, 1, 100]))
+        return [self.make(child, fds) for _ in range(rnd.choice([0, 1, 2, 10]))]
+
+    def _make_descriptor(self, fds: list[int]) -> int:
+        if self.random.random() < 0.2:
+            return self.random.choice([0, 7, 2**32 - 1])  # one that is not there
+        kind = self.random.randrange(3)
+        if kind == 0:
+            fds.append(os.open(os.devnull, os.O_RDWR))
+        elif kind == 1:
+            reader, writer = os.pipe()
+            os.close(reader if self.random.random() < 0.5 else writer)
+            fds.append(max(reader, writer) if _is_open(max(reader, writer)) else min(reader, writer))
+        else:
+            fds.append(os.memfd_create("fuzz"))
+        return len(fds) - 1
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+class Report:
+    """What came of it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.errors: dict[str, int] = {}
+        self.silent: list[str] = []
+        self.tracebacks: list[str] = []
+        self.descriptors: list[int] = []
+        self.memory: list[int] = []  # KiB
+
+
+def daemon_pid() -> int:
+    """The daemon's process."""
+    command = ["systemctl", "--user", "show", "-P", "MainPID", "usercontainerd"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measure(pid: int) -> tuple[int, int]:
+    """Open descriptors and resident memory in KiB."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[1])
+    return len(os.listdir(f"/proc/{pid}/fd")), pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+async def find_targets(bus: MessageBus) -> list[tuple[str, str]]:
+    """(path, interface) of one object of each kind that is there, and of one that is not."""
+    reply = await bus.call(
+        Message(
+            destination=NAME,
+            path=ROOT,
+            interface="org.freedesktop.DBus.ObjectManager",
+            member="GetManagedObjects",
+        )
+    )
+    found = {f"{NAME}.Manager": ROOT}
+    for path, interfaces in reply.body[0].items():
+        for interface in interfaces:
+            found.setdefault(interface, path)
+    return [(path, interface) for interface, path in found.items()]
+
+
+async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = ()) -> Report:
+    """Call for ``seconds``. ``keep`` are methods that are left out."""
+    fuzzer, report = Fuzzer(seed), Report()
+    bus = await MessageBus(negotiate_unix_fd=True).connect()
+    directory = find_descriptions()
+    methods = {
+        f"{NAME}.{each}": list(read_interface(directory, f"{NAME}.{each}").methods.values())
+        for each in INTERFACES
+    }
+    end = time.monotonic() + seconds
+    gate = asyncio.Semaphore(AT_ONCE)
+    tasks: set[asyncio.Task[None]] = set()
+    targets = await find_targets(bus)
+    watched = daemon_pid()
+
+    async def one() -> None:
+        async with gate:
+            path, interface = fuzzer.random.choice(targets)
+            method = fuzzer.random.choice(methods[interface])
+            if method.name in (*LEFT_OUT, *keep):
+                return
+            signature = method.inputs
+            if fuzzer.random.random() < 0.25:
+                signature = "".join(fuzzer.make_signature() for _ in range(fuzzer.random.randint(0, 3)))
+            fds: list[int] = []
+            body = [fuzzer.make(kind, fds) for kind in SignatureTree(signature).types]
+            if body and signature.endswith("a{sv}") and fuzzer.random.random() < 0.7:
+                body[-1] = {}
+            message = Message(
+                destination=NAME, path=path, interface=interface, member=method.name,
+                signature=signature, body=body, unix_fds=fds,
+            )  # fmt: skip
+            try:
+                reply = await asyncio.wait_for(bus.call(message), 60)
+            except TimeoutError:
+                report.silent.append(f"{method.name} {body!r:.200}")
+                return
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            report.calls += 1
+            if reply is None:
+                return
+            for fd in reply.unix_fds:
+                os.close(fd)
+            if reply.message_type is MessageType.ERROR:
+                report.errors[reply.error_name] = report.errors.get(reply.error_name, 0) + 1
+                if any("Traceback" in str(part) or 'File "' in str(part) for part in reply.body):
+                    report.tracebacks.append(str(reply.body))
+
+    next_look = 0.0
+    while time.monotonic() < end:
+        async with gate:
+            task = asyncio.create_task(one())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.sleep(0)
+        if time.monotonic() > next_look:
+            next_look = time.monotonic() + max(0.5, seconds / 60)
+            targets = await find_targets(bus)
+            descriptors, memory = measure(watched)
+            report.descriptors.append(descriptors)
+            report.memory.append(memory)
+    await asyncio.gather(*tasks)
+    bus.disconnect()
+    assert daemon_pid() == watched, "the daemon was restarted"
+    return report
+
+
+def main() -> None:
+    """By hand."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    report = asyncio.run(fuzz(seconds, seed))
+    print(
+        f"{report.calls} calls, {len(report.silent)} without an answer, {len(report.tracebacks)} tracebacks"
+    )
+    for name, count in sorted(report.errors.items()):
+        print(f"  {count:6} {name}")
+    print("descriptors", report.descriptors)
+    print("memory", report.memory)
+    print("silent", report.silent[:10])
+
+
+if __name__ == "__main__":
+    main()
