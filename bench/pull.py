@@ -6,9 +6,8 @@ Run it in a machine, as alice, whose registry and stores are in memory, or on di
     tools/machine run --registry [--disk] -- python3 /checkout/bench/pull.py [--runs N] [--only NAME,…]
 
 The images are made on the spot of the machine's own files. Each round pulls with both, in turn. Figures are medians;
-what counts are the ratios, which the budgets name. CPU is that of all processes; memory is the largest sum of the
-resident sizes of our processes (what they share is counted for each of them), looked at every 10 ms in a round of
-its own.
+what counts are the ratios, which the budgets name. CPU is that of all processes; memory is the most that all of them
+had together (Pss: what they share counts once), looked at every 10 ms in a round of its own.
 """
 
 from __future__ import annotations
@@ -221,23 +220,28 @@ def measure(contender: Ours | Podman, image: str) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def sum_resident(group: int) -> int:
+def read_memory(pid: str) -> int:
+    """Bytes of one process, what it shares with others divided among them (proc(5), Pss)."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+
+
+def sum_memory(group: int) -> int:
     """Bytes of all processes of a process group."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
                 with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                    fields = file.read().rpartition(")")[2].split()
+                    if int(file.read().rpartition(")")[2].split()[2]) == group:
+                        total += read_memory(name)
             except OSError:
                 continue
-            if int(fields[2]) == group:
-                total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     return total
 
 
 def measure_memory(contender: Ours | Podman, image: str) -> int:
-    """Pull once; return the largest sum of resident bytes seen."""
+    """Pull once; return the largest sum of bytes seen."""
     process = subprocess.Popen(
         contender.command(image),
         env=contender.environment,
@@ -249,7 +253,7 @@ def measure_memory(contender: Ours | Podman, image: str) -> int:
     def look() -> None:
         nonlocal peak
         while process.poll() is None:
-            peak = max(peak, sum_resident(process.pid))
+            peak = max(peak, sum_memory(process.pid))
             time.sleep(0.01)
 
     watcher = threading.Thread(target=look)

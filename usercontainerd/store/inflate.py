@@ -41,11 +41,31 @@ def _choose_zstd() -> Any:
 
 
 class Codecs:
-    """The decompressors that this Python has. Made before chroot(2): afterwards nothing may be imported."""
+    """The decompressors that this Python has. Made before chroot(2): afterwards nothing may be imported.
+
+    That for zstd, which takes 10 ms, is loaded when it is needed first: see ``prepare``.
+    """
 
     def __init__(self) -> None:
         self.gzip = _import_optional("isal.isal_zlib") or zlib
-        self.zstd = _choose_zstd()
+
+    @functools.cached_property
+    def zstd(self) -> Any:
+        """A function (head, read) -> iterator of pieces, None if there is none."""
+        return _choose_zstd()
+
+    def prepare(self, head: bytes) -> None:
+        """Load what a stream that begins with ``head`` needs."""
+        if head.startswith(_ZSTD):
+            _ = self.zstd
+
+
+def read_head(read: Callable[[int], bytes]) -> bytes:
+    """Return the beginning of a stream: enough to tell what it is, if there is as much."""
+    head = b""
+    while len(head) < 6 and (more := read(PIECE)):
+        head += more
+    return head
 
 
 def inflate(read: Callable[[int], bytes], codecs: Codecs) -> Iterator[bytes]:
@@ -53,9 +73,7 @@ def inflate(read: Callable[[int], bytes], codecs: Codecs) -> Iterator[bytes]:
 
     Raises ``InvalidFormat`` for broken data, ``HostError`` for a compression that this host lacks.
     """
-    head = b""
-    while len(head) < 6 and (more := read(PIECE)):
-        head += more
+    head = read_head(read)
     if head.startswith(_GZIP):
         return _inflate_gzip(head, read, codecs.gzip)
     if head.startswith(_ZSTD):
@@ -129,7 +147,7 @@ def _inflate_zstd(module: Any, data: bytes, read: Callable[[int], bytes]) -> Ite
         data = frame.unused_data or read(PIECE)
 
 
-class _Replay:
+class Replay:
     """A file-like object that gives back what was read ahead first."""
 
     def __init__(self, head: bytes, read: Callable[[int], bytes]) -> None:
@@ -137,6 +155,7 @@ class _Replay:
         self._read = read
 
     def read(self, size: int = PIECE) -> bytes:
+        """Return up to ``size`` bytes; b"" at the end."""
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
@@ -146,7 +165,7 @@ class _Replay:
 def _inflate_zstandard(module: Any, head: bytes, read: Callable[[int], bytes]) -> Iterator[bytes]:
     # decompressobj() would put out all that a piece of input holds; a reader's output is bounded.
     decompressor = module.ZstdDecompressor(max_window_size=1 << MAX_WINDOW)
-    reader = decompressor.stream_reader(_Replay(head, read), read_size=PIECE, read_across_frames=True)
+    reader = decompressor.stream_reader(Replay(head, read), read_size=PIECE, read_across_frames=True)
     while True:
         try:
             output = reader.read(PIECE)

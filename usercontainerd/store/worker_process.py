@@ -37,7 +37,7 @@ from usercontainerd.kernel.userns import enter_user_namespace
 from usercontainerd.store.archive import TreeArchiver
 from usercontainerd.store.changes import list_changes
 from usercontainerd.store.differences import list_differences
-from usercontainerd.store.inflate import Codecs
+from usercontainerd.store.inflate import Codecs, Replay, read_head
 from usercontainerd.store.overlay import open_layers
 from usercontainerd.store.pipeline import Bounds, LayerStream
 from usercontainerd.store.places import MappedIds
@@ -230,11 +230,13 @@ def unpack_stream(order: dict[str, Any], fds: Sequence[int], codecs: Codecs, ids
         recipe = os.open(
             f"../{NAME}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
+        head = read_head(lambda count: os.read(stream, count))
+        codecs.prepare(head)
         os.chroot(".")
         _forget_modules()
         recorder = Recorder(recipe, codecs.gzip)
         source = LayerStream(
-            lambda count: os.read(stream, count),
+            Replay(head, lambda count: os.read(stream, count)).read,
             codecs,
             Bounds(size=order["max_size"], ratio=order["max_ratio"]),
             algorithm=order["algorithm"],
