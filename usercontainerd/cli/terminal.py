@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.base.errors import Cancelled, InvalidArgument, printable
+from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.cli.output import write_error
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ def has_keyboard() -> bool:
 
 
 def ask_line(question: str) -> str:
-    """Ask for one line. Raises ``Cancelled`` at the end of the input."""
+    """Ask for one line. Raises ``InvalidArgument`` at the end of the input."""
     write_error(question)
     return read_line()
 
@@ -49,7 +49,7 @@ def ask_secret(question: str) -> str:
 
 
 def ask_choice(question: str, choices: Sequence[str]) -> int:
-    """Let one of ``choices`` be chosen by its number; return its index. Raises ``Cancelled``, ``InvalidArgument``."""
+    """Let one of ``choices`` be chosen by its number; return its index. Raises ``InvalidArgument``."""
     lines = [f"  {number}) {printable(choice)}" for number, choice in enumerate(choices, 1)]
     write_error("\n".join([printable(question), *lines]) + "\n")
     for _ in range(MAX_TRIES):
@@ -65,7 +65,7 @@ def read_line(limit: int = MAX_LINE) -> str:
     while len(data) < limit:
         byte = os.read(0, 1)
         if not byte and not data:
-            raise Cancelled("nothing was entered")
+            raise InvalidArgument("nothing was entered")
         if byte in (b"", b"\n"):
             break
         data += byte

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from usercontainerd.base.errors import Cancelled, InvalidArgument
+from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli import terminal
 from usercontainerd.cli.call import Call
 from usercontainerd.cli.options import Verb, parse_options
@@ -124,5 +124,5 @@ def test_choice(answers: tuple[str, ...], chosen: int | None) -> None:
 def test_end_of_input() -> None:
     with at_terminal() as keyboard:
         os.write(keyboard, b"\x04")
-        with pytest.raises(Cancelled):
+        with pytest.raises(InvalidArgument, match="nothing was entered"):
             terminal.read_line()
