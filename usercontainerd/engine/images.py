@@ -16,12 +16,8 @@ from usercontainerd.engine.endpoints import (
     try_candidates,
 )
 from usercontainerd.engine.local_images import (
-    current_time,
-    empty_trash,
     find_image,
-    get_image,
     ignore_progress,
-    list_images,
     open_images,
     read_registries,
     start_worker,
@@ -35,20 +31,6 @@ if TYPE_CHECKING:
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.registry_source import RegistrySource
-
-__all__ = [
-    "Progress",
-    "current_time",
-    "empty_trash",
-    "find_image",
-    "get_image",
-    "ignore_progress",
-    "list_images",
-    "open_images",
-    "pull_image",
-    "read_registries",
-    "start_worker",
-]
 
 
 def pull_image(

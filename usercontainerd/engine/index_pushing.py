@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from usercontainerd.engine.local_images import Progress
     from usercontainerd.engine.registry_source import RegistrySource
     from usercontainerd.oci.manifest import FetchedManifest
-    from usercontainerd.store.images import ImageRecord, ImageStore
+    from usercontainerd.store.images import ImageStore
     from usercontainerd.store.indexes import IndexRecord
+    from usercontainerd.store.records import ImageRecord
 
 
 def push_index(

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     _Record = TypeVar("_Record")
 
-__all__ = ["ImageRecord", "ImageStore", "NameRecord", "name_file", "parse_image_record", "parse_name_record"]
-
 _HEX = frozenset("0123456789abcdef")
 
 
