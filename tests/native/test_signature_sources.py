@@ -18,6 +18,8 @@ import pytest
 from tests.support.fakeregistry import FakeRegistry, Handler, build_tar, digest_of, file
 from tests.support.signing import ACCEPT, APP, LONG_AGO, MULTI, REJECT, Place, Signing, claim, run
 from usercontainerd.base.errors import HostError, InvalidFormat, PullDenied
+from usercontainerd.definition.model import PullPolicy
+from usercontainerd.engine.endpoints import Conversation
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.loading import load_images, pull_archived
 from usercontainerd.engine.local_images import list_images
@@ -162,6 +164,21 @@ def test_a_refusal_changes_nothing(signing: Signing, place: Place) -> None:
     run("skopeo", "copy", "-q", f"docker://{APP}:other", "docker://localhost:5000/signed/again:1")
     assert "there is none" in place.judge("localhost:5000/signed/again:1", policy)
     assert files_of(place) == before
+
+
+def test_newer_keeps_what_is_here_and_says_why(signing: Signing, place: Place) -> None:
+    here = pull_image(place.context, f"{APP}:1", signature_policy=place.write_policy(ACCEPT))
+    notices: list[str] = []
+    kept = pull_image(
+        place.context,
+        f"{APP}:1",
+        policy=PullPolicy.NEWER,
+        talk=Conversation(notice=notices.append),
+        signature_policy=place.write_policy(by_key(signing.public_key("good"))),
+    )
+    assert kept.id == here.id
+    assert len(notices) == 1
+    assert "the signature policy refuses it" in notices[0]
 
 
 @pytest.mark.parametrize("policy", [None, "missing", "unreadable", "damaged"])

@@ -95,8 +95,9 @@ def pull_image(
         if chosen:
             keep_meaning(context, meaning)
         return record
-    except (NoSuchImage, PullDenied, RegistryError):
+    except (NoSuchImage, PullDenied, RegistryError) as error:
         if local is not None and policy is PullPolicy.NEWER:
+            talk.notice(f"The image that is here is used: {error}")
             return local
         raise
     finally:
