@@ -88,6 +88,29 @@ def test_no_verb_crashes_on_damaged_records(store_place: Place) -> None:
     assert store_place.findings(expected=0) == []
 
 
+def test_damaged_record_of_a_container(store_place: Place) -> None:
+    run = store_place.run
+    name = f"damaged-{os.urandom(3).hex()}"
+    run("create", "-q", "--name", name, BUSYBOX, "true")
+    try:
+        definition = store_place.root / "created" / f"{name}.toml"
+        for content in (b"image = ", definition.read_bytes()[:-30], b"\0" * 100, b""):
+            definition.write_bytes(content)
+            assert name in run("ps", "-a").stdout
+            for words in (
+                ("inspect", name),
+                ("start", name),
+                ("images",),
+                ("exec", name, "true"),
+                ("logs", name),
+            ):
+                run(*words, check=False)
+            assert store_place.findings(expected=0) == ["container"]
+    finally:
+        run("rm", "-f", name)
+    assert name not in run("ps", "-a").stdout
+
+
 @pytest.mark.parametrize("with_repair", [False, True])
 def test_records_lost_to_a_power_cut(store_place: Place, with_repair: bool) -> None:
     """Each record in turn is empty: repair mends it, and so does pulling again."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,12 +21,6 @@ class Outcome:
         self.status = status
         self.errors = errors
         self.finished = finished
-
-
-def measure(action: Callable[[], object]) -> float:
-    started = time.monotonic()
-    action()
-    return time.monotonic() - started
 
 
 def spread(count: int, duration: float, source: random.Random) -> list[float]:

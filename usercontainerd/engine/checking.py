@@ -13,7 +13,7 @@ from usercontainerd.engine.layer_checking import examine_layers
 from usercontainerd.engine.local_images import empty_trash, find_image, open_images
 from usercontainerd.store.checking import StoreCheck
 from usercontainerd.store.findings import Finding, Severity
-from usercontainerd.store.tidiness import check_directories, check_leftovers
+from usercontainerd.store.tidiness import check_directories, check_leftovers, sweep_locks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def check_store(
             images.layers.make_durable(dict.fromkeys(d for record in images.all() for d in record.layers))
     if repair:
         _empty_trash(context, found)
+        sweep_locks(store)
     return [*findings, *found, *layers.notes, *_check_containers(context)]
 
 

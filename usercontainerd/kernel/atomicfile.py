@@ -75,8 +75,8 @@ def explain_write_error(error: OSError, path: str) -> StoreError:
 class FileLock:
     """An advisory lock on a file of its own, tied to the open file description: gone when the process is.
 
-    ``with FileLock(path): …``; ``wait=False`` raises ``Busy`` at once. The lock file is never removed:
-    removing it would let two holders hold different files of one name.
+    ``with FileLock(path): …``; ``wait=False`` raises ``Busy`` at once. The file stays, or is removed by ``remove``: by
+    nobody else, or two holders could hold different files of one name.
     """
 
     def __init__(self, path: str, *, exclusive: bool = True, wait: bool = True) -> None:
@@ -96,6 +96,14 @@ class FileLock:
 
     def acquire(self) -> None:
         """Take the lock, waiting for it unless told otherwise."""
+        while True:
+            fd = self._open()
+            if os.fstat(fd).st_nlink:
+                self._fd = fd
+                return
+            os.close(fd)  # removed by its last holder, between our opening and locking it
+
+    def _open(self) -> int:
         # A shared one needs no right to write: what is on a read-only file system can be locked for reading.
         access = os.O_RDWR if self.exclusive else os.O_RDONLY
         try:
@@ -112,7 +120,12 @@ class FileLock:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise Busy("another process is working on it", where=self.path) from error
             raise explain_write_error(error, self.path) from error
-        self._fd = fd
+        return fd
+
+    def remove(self) -> None:
+        """Remove the file of a lock that is held exclusively, and give the lock back: the last thing to do with it."""
+        os.unlink(self.path)
+        self.release()
 
     def release(self) -> None:
         """Give the lock back; harmless if it is not held."""

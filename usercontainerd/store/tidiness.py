@@ -114,6 +114,26 @@ def check_leftovers(store: Store, *, now: float, max_age: float) -> list[Finding
     return findings
 
 
+def sweep_locks(store: Store) -> int:
+    """Remove the locks of layers that are gone; return how many. Nobody notices: there is one for each layer ever."""
+    removed = 0
+    for name in _list(f"{store.root}/locks"):
+        digits = name.removeprefix("layer-")
+        if digits == name or os.path.lexists(f"{store.layers}/{digits}"):
+            continue
+        lock = ObjectLock(store.lock(name), wait=False)
+        try:
+            lock.acquire()
+        except (Busy, StoreError):
+            continue  # a pull is about to make the layer
+        if os.path.lexists(f"{store.layers}/{digits}"):
+            lock.release()
+        else:
+            lock.remove()
+            removed += 1
+    return removed
+
+
 def _list_places(store: Store) -> Iterator[tuple[str, Callable[[str], bool]]]:
     tops = {each.partition("/")[0] for each in DIRECTORIES}
     yield store.root, lambda name: name in tops or name in _NEIGHBOURS

@@ -1,6 +1,7 @@
 """Atomic files and locks."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,20 @@ def test_locks_exclude_and_share(tmp_path: Path) -> None:
         pass
     with FileLock(path, wait=False):
         pass
+
+
+def test_removed_lock_is_held_by_nobody(tmp_path: Path) -> None:
+    """Who waited for a lock whose file its holder removed gets the lock of the new file."""
+    path = tmp_path / "lock"
+    holder, waiter = FileLock(str(path)), FileLock(str(path))
+    holder.acquire()
+    thread = threading.Thread(target=waiter.acquire)
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()
+    holder.remove()
+    thread.join(10)
+    assert path.exists()
+    with pytest.raises(Busy), FileLock(str(path), wait=False):
+        pass
+    waiter.release()

@@ -18,7 +18,7 @@ from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layout import Store
 from usercontainerd.store.records import ImageRecord, name_file
 from usercontainerd.store.stage import Stage
-from usercontainerd.store.tidiness import check_directories, check_leftovers
+from usercontainerd.store.tidiness import check_directories, check_leftovers, sweep_locks
 
 DAY = 86400.0
 A, B = "localhost/a:1", "localhost/b:1"
@@ -303,6 +303,19 @@ def test_partial_downloads(images: ImageStore, store: Store) -> None:
         assert look(images, later=8 * DAY) == []
     mend(look(images, later=8 * DAY))
     assert not path.exists()
+
+
+def test_locks_of_layers_that_are_gone(images: ImageStore, store: Store) -> None:
+    image = add_image(images, A, ("one",))
+    gone, wanted = add_layer(images, "gone"), add_layer(images, "wanted")
+    for diff_id in (gone, wanted):
+        with images.layers.lock(diff_id):
+            images.layers.discard(diff_id)
+    with images.layers.lock(wanted):  # a pull makes it anew
+        assert sweep_locks(store) == 1
+    assert sorted(os.listdir(f"{store.root}/locks")) == sorted(
+        ["images", f"layer-{image.layers[0].hex}", f"layer-{wanted.hex}"]
+    )
 
 
 def test_foreign_files_are_noted_and_kept(images: ImageStore, store: Store) -> None:
