@@ -34,7 +34,8 @@ BLOCK = 512 * 1024
 MAX_THREADS = 8
 _WINDOW = 32 * 1024
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no time, no name, an unknown system
-_LEVELS = {"none": (0, 0, 0), "gzip": (1, 9, 6), "zstd": (1, 22, 3)}  # lowest, highest, default
+# Lowest, highest, default. gzip 4 is as small as what Podman makes by default, 6 smaller by 3 % and slower by far.
+_LEVELS = {"none": (0, 0, 0), "gzip": (1, 9, 4), "zstd": (1, 22, 3)}
 
 
 class Compression(StrEnum):
