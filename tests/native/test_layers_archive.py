@@ -81,7 +81,7 @@ TREE: list[Member] = [
     file("a/.wh.gone"),
     file("a/file", b"content" * 200, mode=0o4711, uid=1000, mtime=1_700_000_000.25,
          pax_headers={"SCHILY.xattr.user.note": "n", "SCHILY.xattr.security.capability": CAPABILITY}),
-    hard_link("a/zz", "a/file"),
+    member("a/zz", tarfile.LNKTYPE, linkname="a/file", mode=0o4711, uid=1000, mtime=1_700_000_000.25),
     file("b", b"", mode=0o000, mtime=-3),
     symlink("c", "x" * 300),
     hard_link("d", "c"),
@@ -104,6 +104,7 @@ def test_a_layer_and_back(bench: LayerBench) -> None:
     assert special.pax_headers["SCHILY.xattr.security.capability"] == CAPABILITY
     assert (found["a"].mode, found["a"].uid, found["a"].gid, found["a"].mtime) == (0o2750, 7, 8, 77)
     assert found["a/zz"].linkname == "a/file"
+    assert found["a/zz"].pax_headers["SCHILY.xattr.security.capability"] == CAPABILITY
     assert found["d"].linkname == "c"
     assert found["c"].linkname == "x" * 300
     assert found["b"].mtime == -3

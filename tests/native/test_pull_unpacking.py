@@ -32,7 +32,7 @@ def test_everything_that_a_layer_can_hold(context: Context, registry: FakeRegist
         file("etc/shadow", b"secret", mode=0o640, gid=42, mtime=1_200_000_000),
         file("bin/su", b"x", mode=0o4755),
         file("bin/ping", b"x", uid=5, pax_headers={"SCHILY.xattr.security.capability": capability}),
-        member("bin/hard", LNK, linkname="bin/su"),
+        member("bin/hard", LNK, linkname="bin/su", mode=0o4755),
         member("sbin", SYM, linkname="/etc/passwd", uid=7),
         member("srv", DIR, mode=0o2770, gid=33),
         file("srv/file"),

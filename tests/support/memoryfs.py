@@ -39,7 +39,7 @@ class MemoryFileSystem:
     # For tests
 
     def node(self, path: str) -> Node:
-        return self._find(path.encode())
+        return self._find(os.fsencode(path))
 
     def names(self, path: str = ".") -> list[str]:
         return sorted(name.decode() for name in self._find(path.encode()).children)

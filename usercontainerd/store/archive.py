@@ -120,7 +120,7 @@ class TreeArchiver:
         status = found.status
         key = (status.st_dev, status.st_ino)
         if status.st_nlink > 1 and (first := self._links.get(key)) is not None:
-            entry = _describe(path, tar.HARD_LINK, status)
+            entry = _describe(path, tar.HARD_LINK, status, self._read_xattrs_of(found))
             entry.linkname = first
             self._put(build_header(entry))
             return
@@ -134,6 +134,17 @@ class TreeArchiver:
             self._put(build_header(entry))
         if status.st_nlink > 1:
             self._links[key] = path
+
+    @staticmethod
+    def _read_xattrs_of(found: Found) -> dict[bytes, bytes]:
+        """Others give the file the owner once more and lose the capabilities then: each of its names has them."""
+        if not stat.S_ISREG(found.status.st_mode):
+            return {}
+        fd = os.open(found.name, _FILE, dir_fd=found.at)
+        try:
+            return _read_xattrs(fd)
+        finally:
+            os.close(fd)
 
     def _write_regular(self, found: Found, path: bytes) -> None:
         fd = os.open(found.name, _FILE, dir_fd=found.at)

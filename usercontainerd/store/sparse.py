@@ -6,7 +6,7 @@ may become is for the one who unpacks it.
 
 from __future__ import annotations
 
-from usercontainerd.store.tar import BLOCK, MAX_SPECIAL, Entry, fail, parse_number, printable_name
+from usercontainerd.store.tar import BLOCK, MAX_FILE, MAX_SPECIAL, Entry, fail, parse_number, printable_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def set_sparse(entry: Entry, sparse: SparseMap, stored: int) -> None:
     """Give an entry its segments, which take up ``stored`` bytes of the archive."""
     entry.real_size, segments = sparse
     end = 0
+    if not 0 <= entry.real_size <= MAX_FILE:
+        fail(f"the size of {printable_name(entry.name)} is negative or beyond all bounds")
     for offset, length in segments:
         if offset < end or length < 0 or offset + length > entry.real_size:
             fail(f"the segments of {printable_name(entry.name)} overlap or lie beyond its end")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BLOCK = 512
 SMALL = 64 * 1024  # files up to here are read and written in one piece
 MAX_SPECIAL = 1024 * 1024  # bytes of one PAX header or long name; Go has the same limit
+MAX_FILE = (1 << 63) - 1  # bytes of one file, for any system
 MAX_XATTR = 65536  # XATTR_SIZE_MAX of the kernel
 
 REGULAR = b"0"
@@ -149,8 +150,8 @@ def parse_header(header: bytes) -> Entry:
         gid = parse_number(header[116:124], "gid")
         size = parse_number(header[124:136], "size")
         seconds = parse_number(header[136:148], "mtime")
-        if size < 0:
-            fail("a size is negative")
+        if not 0 <= size <= MAX_FILE:
+            fail("a size is negative or beyond all bounds")
     name = _string(header[:100])
     magic = header[257:265]
     major = minor = 0
@@ -243,7 +244,7 @@ def apply_pax(entry: Entry, records: dict[bytes, bytes]) -> None:
 
 
 def _pax_integer(key: bytes, value: bytes) -> int:
-    if not value.isdigit() or len(value) > 19:
+    if not value.isdigit() or len(value) > 19 or int(value) > MAX_FILE:
         fail(f"the PAX record {key.decode('ascii', 'replace')} is not a number")
     return int(value)
 

@@ -1,7 +1,8 @@
 """Reading the archive of a layer: a stream, once, front to back, of which nothing is trusted.
 
 Where archivers disagree this one reads as Go's archive/tar does, since that is how the image was most likely
-looked at before: a global PAX header is skipped, a regular file whose name ends in a slash is a directory.
+looked at before: a global PAX header is skipped, and only a regular file of the oldest kind is a directory if its
+name ends in a slash.
 """
 
 from __future__ import annotations
@@ -124,16 +125,16 @@ class TarReader:
         """Settle type and size, which decide where the next header is."""
         kind = entry.type
         if kind in (tar.OLD_REGULAR, tar.CONTIGUOUS, tar.GNU_SPARSE):
-            entry.type = kind = tar.REGULAR
-        if kind not in tar.KNOWN:
+            entry.type = tar.REGULAR
+        elif kind not in tar.KNOWN:
             fail(f"{printable_name(entry.name)} is of the unknown type {kind!r}")
-        if kind == tar.REGULAR and entry.name.endswith(b"/"):
-            entry.type = kind = tar.DIRECTORY
-        if kind != tar.REGULAR:
+        elif kind != tar.REGULAR:
             # Go: only regular files have content, whatever the size field of a link or directory says.
             entry.size = 0
         self._left = entry.size
         self._padding = -entry.size % BLOCK
+        if kind == tar.OLD_REGULAR and entry.name.endswith(b"/"):
+            entry.type = tar.DIRECTORY
 
     def _read_pax_map(self, entry: Entry, pax: dict[bytes, bytes]) -> None:
         if entry.type != tar.REGULAR:

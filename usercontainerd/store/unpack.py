@@ -302,6 +302,22 @@ class Unpacker:
         if stat.S_ISDIR(status.st_mode) or stat.S_ISCHR(status.st_mode):
             raise InvalidFormat(f"broken layer: the hard link {printable_name(path)} does not lead to a file")
         self._place(path, lambda: self._fs.link(source, path, follow_symlinks=False))
+        self._finish_link(path, entry, status)
+
+    def _finish_link(self, path: bytes, entry: Entry, status: os.stat_result) -> None:
+        """Give the file what the entry of its further name says, as Docker and Podman do, if it says otherwise."""
+        fs = self._fs
+        is_symlink = stat.S_ISLNK(status.st_mode)
+        differs = (entry.uid, entry.gid) != (status.st_uid, status.st_gid)
+        if differs:
+            fs.lchown(path, entry.uid, entry.gid)
+        if not is_symlink and (differs or stat.S_IMODE(status.st_mode) != entry.mode):
+            fs.chmod(path, entry.mode)
+        if entry.xattrs and not is_symlink:
+            self._set_xattrs(path, entry)
+        time = _clamp(entry.mtime)
+        if time != status.st_mtime_ns:
+            fs.utime(path, ns=(time, time), follow_symlinks=False)
 
     def _write_whiteout(self, path: bytes, entry: Entry) -> bool:
         """Do what a name with ``.wh.`` in it means; False if it is an ordinary name after all."""
@@ -355,6 +371,11 @@ class Unpacker:
                 try:
                     self._fs.setxattr(place, name, value)
                 except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+                        raise HostError(
+                            f"the extended attributes of {printable_name(entry.name)} do not fit: {error.strerror}",
+                            hint="file systems keep a few KiB of them for each file; or is the disk full?",
+                        ) from error
                     if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                         raise
                     self.summary.warn(

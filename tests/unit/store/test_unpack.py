@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import tarfile
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ def test_a_small_tree() -> None:
         file("etc/passwd", b"root", mtime=5, uid=1, gid=2),
         file("bin/su", b"x", mode=0o4755, uid=9),
         member("sbin", SYM, linkname="/bin", mtime=6, uid=3),
-        member("bin/sudo", LNK, linkname="bin/su"),
+        member("bin/sudo", LNK, linkname="bin/su", mode=0o4755, uid=9),
         member("run/fifo", tarfile.FIFOTYPE, mode=0o622),
         member("srv", DIR, mode=0o2775, gid=50),
         file("srv/inherits", b""),
@@ -63,6 +64,22 @@ def test_a_small_tree() -> None:
     assert fs.node("srv").mode & 0o7777 == 0o2775
     assert fs.node("srv/inherits").gid == 0
     assert (summary.entries, summary.size, summary.warnings) == (9, 5, [])
+
+
+def test_what_a_hard_link_says_of_the_file() -> None:
+    xattrs = {"SCHILY.xattr.user.a": "1"}
+    for changes in ({"mode": 0o4711}, {"uid": 7}, {"mtime": 3}, {"pax_headers": xattrs}):
+        same: dict[str, Any] = {"mode": 0o4755, "uid": 9, "mtime": 5}
+        fs, _ = unpack(file("f", b"x", **same), member("h", LNK, linkname="f", **{**same, **changes}))
+        node = fs.node("f")
+        assert node is fs.node("h")
+        wanted = {**same, **changes}
+        assert (node.mode & 0o7777, node.uid, node.mtime) == (
+            wanted["mode"],
+            wanted["uid"],
+            wanted["mtime"] * 10**9,
+        )
+        assert node.xattrs == ({b"user.a": b"1"} if "pax_headers" in changes else {})
 
 
 def test_whiteouts() -> None:
