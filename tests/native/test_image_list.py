@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ import pytest
 
 from tests.native.test_image_verbs import cli, here, image_id, lines, nothing_here, out
 from tests.support.containers import BUSYBOX, run
+from tests.support.fakeregistry import OCI_INDEX, digest_of
+from tests.support.images import ARCHITECTURES, ImageMaker
 
 WEB = "localhost:5000/web:latest"
 NAMES = ("--noheading", "--format", "{{.Repository}}:{{.Tag}}")
@@ -64,6 +67,29 @@ def test_fields_are_podmans() -> None:
             assert ours[identity][key] == image[key], key
     assert "there is no field" in cli("images", "--format", "{{.Nope}}", status=125).stderr
     assert lines("images", "--format", "table {{.ID}}\t{{.ReadOnly}}")[0].split() == ["IMAGE", "ID", "R/O"]
+
+
+def test_digests_of_an_index(images: ImageMaker) -> None:
+    """Lists have the digest of the index, inspect that of the manifest."""
+    images.add("multi", tag="one")
+    data, media_type = images.registry.manifests["multi", "one"]
+    entry = {
+        "mediaType": media_type, "digest": digest_of(data), "size": len(data),
+        "platform": {"os": "linux", "architecture": ARCHITECTURES.get(platform.machine(), platform.machine())},
+    }  # fmt: skip
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+    images.registry.add_manifest("multi", "latest", index, OCI_INDEX)
+    name = f"{images.host}/multi:latest"
+    cli("pull", "-q", name)
+    run("podman", "pull", "-q", "--tls-verify=false", name)
+    both("--format", "{{.Digest}}", name)
+    for words, keys in (
+        (["images", "--format", "json"], ("Digest",)),
+        (["image", "inspect"], ("Digest", "RepoDigests")),
+    ):
+        (ours,) = json.loads(out(*words, name))
+        (theirs,) = json.loads(run("podman", *words, name).stdout)
+        assert [ours[key] for key in keys] == [theirs[key] for key in keys]
 
 
 def test_filters_are_podmans() -> None:

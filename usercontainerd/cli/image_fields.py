@@ -6,7 +6,7 @@ import time
 
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.times import parse_rfc3339
-from usercontainerd.cli.images import describe_name
+from usercontainerd.cli.images import choose_digest, describe_name
 from usercontainerd.cli.template import parse_template
 
 TYPE_CHECKING = False
@@ -105,7 +105,7 @@ def describe_images(call: Call, lines: Sequence[Line]) -> list[dict[str, Any]]:
                 "Labels": extra["Labels"] or None,
                 "Containers": extra["Containers"],
                 **({"Dangling": True} if extra["IsDangling"] else {}),
-                "Digest": str(record.manifest),
+                "Digest": choose_digest(record, record.names[0] if record.names else None),
                 "History": record.name_history,
                 "Created": int(parse_rfc3339(record.created)),
                 "CreatedAt": record.created,

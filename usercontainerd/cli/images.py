@@ -203,17 +203,21 @@ def split_name(name: NameRecord | None) -> tuple[str, str]:
     return reference.name, reference.tag or NONE
 
 
+def choose_digest(record: ImageRecord, name: NameRecord | None) -> str:
+    """The digest by which an image's repository knows it best: of the index that led to it, if there was one. Pure."""
+    if name is None:
+        return str(record.manifest)
+    return str(name.reference.digest or (name.digests[0] if name.digests else record.manifest))
+
+
 def describe_name(record: ImageRecord, name: NameRecord | None, now: float, full: bool) -> dict[str, Any]:
     """The fields of a line of the plain list. Pure."""
     created = parse_rfc3339(record.created)
     repository, tag = split_name(name)
-    digest = str(record.manifest)
-    if name is not None:
-        digest = str(name.reference.digest or (name.digests[0] if name.digests else digest))
     return {
         "Repository": repository,
         "Tag": tag,
-        "Digest": digest,
+        "Digest": choose_digest(record, name),
         "ID": str(record.id) if full else record.short_id,
         "CreatedSince": format_age(now - created) if created else "N/A",
         "Size": format_size(record.size),
