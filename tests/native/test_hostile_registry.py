@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.fakeregistry import FakeRegistry, build_tar, file
-from tests.support.hostile import CASES, MANIFEST, Case, answer, blob_path, list_cases
+from tests.support.hostile import CASES, MANIFEST, Case, answer, blob_path, list_cases, send_raw
 from tests.support.pulling import SMALL, pull, snapshot, wait_for_children
 from tests.support.realregistry import Authority
-from usercontainerd.base.errors import RegistryError, UsercontainerError
+from usercontainerd.base.errors import Cancelled, RegistryError, UsercontainerError
 from usercontainerd.engine.access import RegistryAccess
 from usercontainerd.engine.context import Context
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.local_images import list_images
+from usercontainerd.oci.reference import parse_reference
 from usercontainerd.registry.authentication import Credentials
+from usercontainerd.registry.certificates import Certificates
+from usercontainerd.registry.client import RegistryClient
+from usercontainerd.registry.configuration import Endpoint
+from usercontainerd.registry.transport import Transport
 
 pytestmark = pytest.mark.usefixtures("hasty")
 CONTENT = build_tar(file("data", os.urandom(100_000)))
@@ -29,7 +35,7 @@ def test_the_image_itself_is_fine(context: Context, registry: FakeRegistry) -> N
     pull(context, registry)
 
 
-@pytest.mark.parametrize(("setup", "message"), list_cases())
+@pytest.mark.parametrize(("setup", "message"), list(list_cases()))
 def test_case(context: Context, registry: FakeRegistry, setup: Case, message: str) -> None:
     manifest = registry.add_image("app", "latest", [SMALL, CONTENT])
     registry.add_image("good", "latest", [SMALL])
@@ -105,6 +111,53 @@ def test_a_stranger_with_a_certificate_of_his_own(context: Context, secure: Fake
         with pytest.raises(RegistryError, match="TLS failed"):
             pull_image(context, f"{secure.host}/app")
         assert secure.seen == []
+
+
+@pytest.mark.parametrize(("address", "fine"), [("127.0.0.1", True), ("127.0.0.2", False)])
+def test_a_certificate_counts_for_its_names(tmp_path: Path, address: str, fine: bool) -> None:
+    """Also where the name is an address."""
+    authority = Authority(tmp_path / "authority")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*authority.issue("server"))
+    certificates = Certificates(authorities=(str(authority.certificate),))
+    with FakeRegistry(address=address, tls=server) as registry:
+        endpoint = Endpoint(parse_reference(f"{registry.host}/app"))
+        client = RegistryClient(endpoint, Transport({}, certificates))
+        registry.add_image("app", "latest", [SMALL])
+        if fine:
+            client.fetch_manifest("latest")
+        else:
+            with pytest.raises(RegistryError, match="TLS failed"):
+                client.fetch_manifest("latest")
+            assert registry.seen == []
+        client.close()
+
+
+def test_closing_ends_a_transfer_with_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*authority.issue("server"))
+    certificates = Certificates(authorities=(str(authority.certificate),))
+    with FakeRegistry(tls=server) as registry:
+        registry.rules[MANIFEST] = send_raw(b"HTTP/1.1 200 OK\r\n\r\n", b"x", slowly=True)
+        endpoint = Endpoint(parse_reference(f"{registry.host}/app"))
+        client = RegistryClient(endpoint, Transport({}, certificates))
+        caught: list[BaseException] = []
+
+        def fetch() -> None:
+            try:
+                client.fetch_manifest("latest")
+            except UsercontainerError as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        while MANIFEST not in registry.paths():
+            registry.stopped.wait(0.005)
+        client.close()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert [type(error) for error in caught] == [Cancelled]
 
 
 def test_a_registry_without_tls_that_should_have_it(context: Context, registry: FakeRegistry) -> None:

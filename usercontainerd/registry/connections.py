@@ -201,6 +201,13 @@ class GuardedAdapter(HTTPAdapter):
     """
 
     def __init__(self, guard: Guard, connections: int, context: ssl.SSLContext | None = None) -> None:
+        if (
+            context is not None
+            and context.check_hostname
+            and getattr(urllib3, "__version__", "").startswith("1.")
+        ):
+            # It tells OpenSSL no name that is an address, and compares names itself where OpenSSL does not.
+            context.check_hostname = False
         self._pools = build_pools(guard)
         self._options: dict[str, Any] = {} if context is None else {"ssl_context": context}
         super().__init__(pool_connections=connections, pool_maxsize=connections, max_retries=0)

@@ -266,7 +266,9 @@ def _walk(error: BaseException) -> list[BaseException]:
             break
         reason = getattr(cause, "reason", None)
         inner = next((each for each in reversed(cause.args) if isinstance(each, BaseException)), None)
-        cause = reason if isinstance(reason, BaseException) else inner or cause.__cause__ or cause.__context__
+        # urllib3 1.26 asks for an answer in a way that http.client has not, and then in another: no cause.
+        context = None if isinstance(cause.__context__, TypeError) else cause.__context__
+        cause = reason if isinstance(reason, BaseException) else inner or cause.__cause__ or context
     return pile
 
 
