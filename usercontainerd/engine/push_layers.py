@@ -18,6 +18,7 @@ from usercontainerd.base.errors import Cancelled, StoreError
 from usercontainerd.engine.layer_forms import LayerForms
 from usercontainerd.engine.layer_streams import compress_layer
 from usercontainerd.engine.local_images import start_worker
+from usercontainerd.engine.made_forms import MadeForms
 from usercontainerd.engine.phases import Phase
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.oci.conversion import ManifestForm, find_compression
@@ -101,6 +102,7 @@ class LayerPusher:
         self._lock = threading.Lock()
         self._starting = threading.Lock()
         self._forms = LayerForms(context, self._get_worker)
+        self._made = MadeForms(context.paths)
         self._stack = ExitStack()
         self._worker: Worker | None = None
         self._stopped = False
@@ -149,7 +151,9 @@ class LayerPusher:
         if self._stopped:
             raise Cancelled("the push was stopped")
         forms = [form for form in self._list_forms(diff_id, original) if self._wishes.accepts(form)]
-        there = self._find_there(forms)
+        wishes = self._wishes
+        made = self._made.find(diff_id, wishes.choose(original), wishes.level, wishes.form)
+        there = self._find_there(forms if made is None else [*forms, made])
         if there is not None:
             return there
         for form in forms:
@@ -192,6 +196,8 @@ class LayerPusher:
 
     def _make(self, diff_id: Digest, original: Descriptor) -> Descriptor:
         """Make the layer's archive from its files, compress it into a file without a name, and send that."""
+        wishes = self._wishes
+        compression = wishes.choose(original)
         staging = self._images.store.staging
         record = self._images.layers.read(diff_id)
         total = record.size if record is not None else 0
@@ -209,10 +215,11 @@ class LayerPusher:
             made = compress_layer(
                 tar,
                 write,
-                compression=self._wishes.choose(original),
-                level=self._wishes.level,
-                docker=self._wishes.form is ManifestForm.DOCKER,
+                compression=compression,
+                level=wishes.level,
+                docker=wishes.form is ManifestForm.DOCKER,
             )
+            self._made.remember(diff_id, compression, wishes.level, wishes.form, made=made)
             if made.digest == original.digest:
                 made = original
             if self._find_there([made]) is None:
