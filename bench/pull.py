@@ -6,8 +6,8 @@ Run it in a machine, as alice, whose registry and stores are in memory, or on di
     tools/machine run --registry [--disk] -- python3 /checkout/bench/pull.py [--runs N] [--only NAME,…]
 
 The images are made on the spot of the machine's own files. Each round pulls with both, in turn. Figures are medians;
-what counts are the ratios, which the budgets name. CPU is that of all processes; memory is the most that all of them
-had together (Pss: what they share counts once), looked at every 10 ms in a round of its own.
+what counts are the ratios, taken within each round, which the budgets name. CPU is that of all processes; memory is
+the most that all of them had together (Pss: what they share counts once), looked at every 10 ms in a round of its own.
 """
 
 from __future__ import annotations
@@ -159,8 +159,18 @@ def push_image(name: str, layers: list[bytes], compress: Callable[[bytes], bytes
     return sum(map(len, blobs))
 
 
-def push_images(wanted: set[str]) -> None:
-    """Make and push what is to be pulled."""
+def is_pushed(name: str) -> bool:
+    """Tell whether an earlier run in this machine has made the image."""
+    connection = http.client.HTTPConnection(REGISTRY)
+    connection.request("HEAD", f"/v2/bench/{name}/manifests/latest", headers={"Accept": MANIFEST})
+    status = connection.getresponse().status
+    connection.close()
+    return status == 200
+
+
+def push_images(names: set[str]) -> None:
+    """Make and push what is to be pulled, and not there yet."""
+    wanted = {name for name in names - {"busybox", "nothing"} if not is_pushed(name)}
     if "six" in wanted:
         push_image("six", build_layers(6), compress_gzip, "+gzip")
     if wanted & {"one", "zstd"}:
@@ -284,12 +294,18 @@ def compare(what: str, runs: int, contenders: list[Ours | Podman]) -> str:
         if what != "nothing":
             contender.empty()
         peaks.append(measure_memory(contender, image))
-    ours, theirs = (statistics.median(walls[contender.name]) for contender in contenders)
-    our_cpu, their_cpu = (statistics.median(cpus[contender.name]) for contender in contenders)
+    one, other = (contender.name for contender in contenders)
     return (
-        f"| {TITLES[what]} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} | {BUDGETS[what]} "
-        f"| {our_cpu:.2f} | {our_cpu / their_cpu:.2f} | {peaks[0] / 1e6:.0f} | {peaks[1] / 1e6:.0f} |"
+        f"| {TITLES[what]} | {statistics.median(walls[one]):.2f} | {statistics.median(walls[other]):.2f} "
+        f"| {compare_pairs(walls[one], walls[other]):.2f} | {BUDGETS[what]} "
+        f"| {statistics.median(cpus[one]):.2f} | {compare_pairs(cpus[one], cpus[other]):.2f} "
+        f"| {peaks[0] / 1e6:.0f} | {peaks[1] / 1e6:.0f} |"
     )
+
+
+def compare_pairs(ours: list[float], theirs: list[float]) -> float:
+    """Median of the ratios of each round, so that a machine whose speed drifts treats both alike."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def describe_file_system(path: str) -> str:

@@ -18,7 +18,7 @@ from usercontainerd.base.errors import (
     RegistryError,
     UsercontainerError,
 )
-from usercontainerd.definition.model import PullPolicy
+from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.engine.context import Context
 from usercontainerd.engine.image_removal import remove_image
 from usercontainerd.engine.images import pull_image

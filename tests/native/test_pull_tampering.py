@@ -184,3 +184,21 @@ def test_garbage_manifests(context: Context, registry: FakeRegistry) -> None:
         with pytest.raises(InvalidFormat):
             pull(context, registry)
     assert snapshot(context) == []
+
+
+def test_a_layer_that_is_elsewhere(context: Context, registry: FakeRegistry) -> None:
+    """The address of a foreign layer is never asked; one that the registry has all the same is as good as others."""
+    manifest = registry.add_image(
+        "app",
+        "latest",
+        [SMALL],
+        media_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    )
+    manifest["layers"][0]["urls"] = [f"http://{registry.host}/elsewhere"]
+    registry.add_manifest("app", "latest", manifest)
+    data = registry.blobs.pop(manifest["layers"][0]["digest"])
+    with pytest.raises(RegistryError, match="gives away at another address"):
+        pull(context, registry)
+    assert not any("elsewhere" in path for path in registry.paths())
+    registry.add_blob(data)
+    assert (pull(context, registry) / "bin" / "sh").exists()

@@ -18,7 +18,7 @@ import pytest
 from tests.support.fakeregistry import FakeRegistry, Handler, build_tar, digest_of, file
 from tests.support.signing import ACCEPT, APP, LONG_AGO, MULTI, REJECT, Place, Signing, claim, run
 from usercontainerd.base.errors import HostError, InvalidFormat, PullDenied
-from usercontainerd.definition.model import PullPolicy
+from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.engine.endpoints import Conversation
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.loading import load_images, pull_archived

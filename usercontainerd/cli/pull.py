@@ -129,7 +129,7 @@ def pull_with_progress(
     form: str = "auto",
 ) -> ImageRecord:
     """Have the image in the store, showing progress on standard error."""
-    from usercontainerd.definition.model import PullPolicy
+    from usercontainerd.definition.pull_policy import PullPolicy
     from usercontainerd.engine.access import AS_CONFIGURED
     from usercontainerd.engine.images import pull_image
 

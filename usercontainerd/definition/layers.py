@@ -10,7 +10,6 @@ from usercontainerd.definition.model import (
     Network,
     Notify,
     Output,
-    PullPolicy,
     Resources,
     Restart,
     Security,
@@ -19,6 +18,7 @@ from usercontainerd.definition.model import (
 )
 from usercontainerd.definition.mounts import take_mount
 from usercontainerd.definition.ports import take_port
+from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.definition.schema import CHOICES
 
 TYPE_CHECKING = False

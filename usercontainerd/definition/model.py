@@ -9,14 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-
-class PullPolicy(StrEnum):
-    """When the image is pulled at start."""
-
-    MISSING = "missing"
-    ALWAYS = "always"
-    NEWER = "newer"
-    NEVER = "never"
+from usercontainerd.definition.pull_policy import PullPolicy
 
 
 class Network(StrEnum):

@@ -6,7 +6,7 @@ What can be answered from the store alone is answered before anything heavy (``r
 from __future__ import annotations
 
 from usercontainerd.base.errors import NoSuchImage, PullDenied, RegistryError
-from usercontainerd.definition.model import PullPolicy
+from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
 from usercontainerd.engine.endpoints import (
     SILENT,

@@ -54,7 +54,7 @@ def write_line(word: dict[str, Any]) -> None:
 
 def pull(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """``reference``, ``policy``, ``platform``."""
-    from usercontainerd.definition.model import PullPolicy
+    from usercontainerd.definition.pull_policy import PullPolicy
     from usercontainerd.engine.images import pull_image
     from usercontainerd.oci.platform import parse_platform
 

@@ -18,9 +18,9 @@ from usercontainerd.definition.model import (
     Network,
     Notify,
     Output,
-    PullPolicy,
     WritableLayer,
 )
+from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.definition.vocabulary import normalise_signal
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.images import pull_image

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from usercontainerd.base.errors import InvalidFormat, NoSuchImage
-from usercontainerd.oci.image import MAX_CONFIGURATION, ImageConfiguration, parse_image_configuration
 from usercontainerd.oci.manifest import (
     Descriptor,
     FetchedManifest,
@@ -25,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.engine.sources import ImageSource
     from usercontainerd.oci.digest import Digest
+    from usercontainerd.oci.image import ImageConfiguration
     from usercontainerd.oci.reference import Reference
 
 
@@ -95,6 +95,9 @@ def fetch_configuration(
     With ``platform``, one that was asked for by name, an image for another raises ``NoSuchImage``. Raises
     ``InvalidFormat`` if it does not fit the manifest.
     """
+    # Not at the top: its classes take 5 ms to make, and an image that is here needs none of them.
+    from usercontainerd.oci.image import MAX_CONFIGURATION, parse_image_configuration
+
     where = str(image.reference)
     data = source.fetch_blob(image.manifest.config, limit=MAX_CONFIGURATION)
     configuration = parse_image_configuration(data, where=where)

@@ -45,18 +45,20 @@ def fetch_plain(host: str, path: str, *, limit: int, accept: str = "*/*") -> Pla
     )
     end = time.monotonic() + PATIENCE
     try:
-        with socket.create_connection(_split_host(host), timeout=PATIENCE) as connection:
+        name, port = _split_host(host)
+        with socket.create_connection((name, port), timeout=PATIENCE) as connection:  # type: ignore[arg-type]
             connection.sendall(request.encode("ascii"))
             return _read_answer(connection, end, limit)
     except (OSError, ValueError):
         return None
 
 
-def _split_host(host: str) -> tuple[str, int]:
+def _split_host(host: str) -> tuple[bytes, int]:
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host, "80"
-    return name.strip("[]"), int(port)
+    # Bytes: for text the socket would load the tables of international names.
+    return name.strip("[]").encode("ascii"), int(port)
 
 
 def _receive(connection: socket.socket, end: float, count: int) -> bytes:

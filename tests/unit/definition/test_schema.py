@@ -21,13 +21,13 @@ from usercontainerd.definition.model import (
     Network,
     Notify,
     Output,
-    PullPolicy,
     Resources,
     Restart,
     Security,
     UserNamespace,
     WritableLayer,
 )
+from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.definition.schema import ALIASES, CHOICES, DIRECTIVES, EXPLANATIONS, KEYS, find_key
 from usercontainerd.definition.suggestion import squash
 from usercontainerd.definition.toml_reader import SourceText, parse_definition

@@ -20,7 +20,6 @@ from usercontainerd.definition.model import (
     Notify,
     Output,
     Port,
-    PullPolicy,
     Resources,
     Restart,
     Security,
@@ -28,6 +27,7 @@ from usercontainerd.definition.model import (
     WritableLayer,
 )
 from usercontainerd.definition.ports import find_family
+from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.definition.toml_reader import SourceText, parse_definition
 from usercontainerd.definition.toml_writer import quote, render_definition
 from usercontainerd.definition.values import has_control_characters
