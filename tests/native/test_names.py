@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.containers import run
+from tests.support.containers import Container, run
 from tests.support.fakeregistry import FakeRegistry, build_tar, file
 from tests.support.homes import Home
+from tests.support.images import ImageMaker
 from tests.support.realregistry import PASSWORD, USER, RealRegistry
 
 NOBODY = "127.0.0.1:1"  # where nobody listens
@@ -278,3 +280,23 @@ def test_mirror_has_a_login_and_certificates_of_its_own(home: Home, secure_regis
     assert ours.stdout == podman.stdout != ""
     listed = home.run_ours("images", "--format", "{{.Repository}}").stdout
     assert listed == f"{name}\n"
+
+
+def test_mirror_that_fails_while_a_unit_starts_is_in_its_journal(
+    container: Callable[..., Container], images: ImageMaker
+) -> None:
+    image = images.add("mirrored")
+    drop_in = Path.home() / ".config/containers/registries.conf.d" / "mirrored.conf"
+    drop_in.write_text(
+        f'[[registry]]\nprefix = "mirrored.test"\nlocation = "{images.host}"\ninsecure = true\n'
+        f'[[registry.mirror]]\nlocation = "{NOBODY}"\n'
+    )
+    try:
+        name = image.replace(images.host, "mirrored.test")
+        one = container(f'image = "{name}"\ncommand = ["echo", "it runs"]\nnetwork = "none"\n')
+        one.start()
+        text = one.finish()
+    finally:
+        drop_in.unlink()
+    assert f"The mirror {NOBODY}/mirrored is passed over" in text
+    assert "it runs" in text

@@ -23,6 +23,7 @@ from usercontainerd.definition.model import (
 from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.definition.vocabulary import normalise_signal
 from usercontainerd.engine.definitions import read_definition
+from usercontainerd.engine.endpoints import SILENT, Conversation
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.local_images import ignore_progress, open_images
 from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volumes
@@ -73,7 +74,12 @@ MAX_ENVIRONMENT_FILE = 1 << 20
 
 
 def prepare_container(
-    context: Context, name: str, *, progress: Progress = ignore_progress, notify_socket: str | None = None
+    context: Context,
+    name: str,
+    *,
+    progress: Progress = ignore_progress,
+    talk: Conversation = SILENT,
+    notify_socket: str | None = None,
 ) -> None:
     """Make the bundle of container ``name``, pulling its image if its policy says so.
 
@@ -81,7 +87,7 @@ def prepare_container(
     """
     loaded = read_definition(context, name)
     definition = loaded.definition
-    record = pull_image(context, definition.image, policy=definition.pull, progress=progress)
+    record = pull_image(context, definition.image, policy=definition.pull, progress=progress, talk=talk)
     images = open_images(context)
     image = images.configuration(record)
     layers = tuple(reversed(images.layer_directories(record)))

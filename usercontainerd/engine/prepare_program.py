@@ -14,9 +14,10 @@ from usercontainerd.base.errors import Cancelled, HostError, UsercontainerError
 from usercontainerd.base.programs import Programs
 from usercontainerd.base.sizes import format_size
 from usercontainerd.engine.context import build_context
+from usercontainerd.engine.endpoints import Conversation
 from usercontainerd.engine.preparation import prepare_container
 from usercontainerd.kernel.notification import one_line
-from usercontainerd.runtime.preparing import ERROR, render_message
+from usercontainerd.runtime.preparing import ERROR, NOTICE, render_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
             context,
             arguments[0],
             progress=UnitProgress(arguments[0]),
+            talk=Conversation(notice=_note),
             notify_socket=arguments[1] if len(arguments) > 1 else None,
         )
     except UsercontainerError as error:
@@ -77,6 +79,10 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
     except OSError as error:
         return _report(HostError(error.strerror or str(error), where=error.filename or arguments[0]))
     return 0
+
+
+def _note(text: str) -> None:
+    os.write(1, render_message(f"{NOTICE}{one_line(text, 4000)}"))
 
 
 def _report(error: UsercontainerError) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SYSTEMD_RUN = "/usr/bin/systemd-run"
 ERROR = "ERROR="
+NOTICE = "NOTICE="  # a line for the journal
 END = b"\0"
 # What systemd gives to one unit and must not be handed to another (systemd.exec(5)).
 _OWN = (
@@ -70,6 +71,9 @@ def run_prepare(
             text = message.removeprefix(ERROR)
             os.write(2, f"{text}\n".encode("utf-8", "replace"))
             notify(f"STATUS={text}")
+        elif message.startswith(NOTICE):
+            # From here: what prepare writes itself, the journal has under the transient unit.
+            os.write(2, f"{message.removeprefix(NOTICE)}\n".encode("utf-8", "replace"))
         else:
             notify(message)
     os.close(read_end)
