@@ -11,9 +11,13 @@ import pytest
 from tests.support.fakeregistry import FakeRegistry, Handler
 from tests.support.registryclients import BLOB, MANIFEST, PATH, Make
 from usercontainerd.base.errors import PullDenied, RegistryError
+from usercontainerd.oci.reference import parse_reference
 from usercontainerd.registry.authentication import Credentials
+from usercontainerd.registry.client import RegistryClient
+from usercontainerd.registry.configuration import Endpoint
+from usercontainerd.registry.connections import Limits
 from usercontainerd.registry.patience import Patience
-from usercontainerd.registry.transport import ConnectionFailed
+from usercontainerd.registry.transport import ConnectionFailed, Transport
 
 ME = Credentials("me", "pass")
 
@@ -207,3 +211,24 @@ def test_cookies_are_not_kept(registry: FakeRegistry, make_client: Make) -> None
     client.fetch_manifest("latest")
     client.fetch_manifest("latest")
     assert not any("cookie" in headers for _, headers in registry.seen)
+
+
+def test_through_a_proxy(registry: FakeRegistry) -> None:
+    """A registry that only the proxy reaches: by CONNECT, which this one does not know, then without TLS."""
+    proxy = f"http://{registry.host}"
+    transport = Transport(
+        {"http_proxy": proxy, "HTTPS_PROXY": proxy, "no_proxy": "127.0.0.1"},
+        limits=Limits(connect=2, read=2),
+        patience=Patience(tries=1),
+    )
+    data, media_type = registry.manifests["app", "latest"]
+    base = "http://192.0.2.1:5000/v2/"
+    registry.rules[base] = lambda h: h.answer(200)
+    registry.rules[f"{base}app/manifests/latest"] = lambda h: h.answer(
+        200, data, {"Content-Type": media_type}
+    )
+    endpoint = Endpoint(parse_reference("192.0.2.1:5000/app"), insecure=True)
+    client = RegistryClient(endpoint, transport)
+    assert client.fetch_manifest("latest").data == data
+    client.close()
+    assert [path for path in registry.paths() if path.startswith(base)] == registry.paths()
