@@ -1,18 +1,15 @@
 """Whether an image meets the policy. Whatever goes wrong on the way, the answer is no.
 
 All requirements of the most specific scope must be met; for one that wants a signature, one good signature is
-enough, and others beside it, of whatever kind, do no harm.
+enough, and others beside it, of whatever kind, do no harm. Most policies want no signature of most images: what checks
+them is imported when one is wanted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import HostError, PullDenied, UsercontainerError
-from usercontainerd.trust.payload import COSIGN, SIMPLE, check_claim
 from usercontainerd.trust.policy import AcceptAnything, Reject, SignedBy, SigstoreSigned, Unsupported
 from usercontainerd.trust.rejection import SignatureRejected
-from usercontainerd.trust.signatures import COSIGN_PAYLOAD, MAX_SIGNATURES, SigstoreSignature, SimpleSignature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,19 +18,21 @@ if TYPE_CHECKING:
 
     from usercontainerd.trust.policy import Policy, Requirement
     from usercontainerd.trust.scopes import ImageIdentity
-    from usercontainerd.trust.signatures import Signature
+    from usercontainerd.trust.signatures import Signature, SigstoreSignature, SimpleSignature
 
     AnySignature = TypeVar("AnySignature")
 
 MAX_REASONS = 5  # that a message names
 
 
-@dataclass(frozen=True)
 class Tools:
     """``search_path``: where gpg is looked for. ``directory``: for its temporary home, None for the usual place."""
 
-    search_path: str
-    directory: str | None = None
+    __slots__ = ("directory", "search_path")
+
+    def __init__(self, search_path: str, directory: str | None = None) -> None:
+        self.search_path = search_path
+        self.directory = directory
 
 
 class Evaluation:
@@ -88,6 +87,8 @@ class Evaluation:
 
     def _get_signatures(self) -> Sequence[Signature]:
         if self._signatures is None:
+            from usercontainerd.trust.signatures import MAX_SIGNATURES
+
             signatures = self._fetch()
             if len(signatures) > MAX_SIGNATURES:
                 raise SignatureRejected(f"it has more than {MAX_SIGNATURES} signatures")
@@ -95,10 +96,13 @@ class Evaluation:
         return self._signatures
 
     def _check_signed_by(self, requirement: SignedBy) -> None:
+        from usercontainerd.trust.signatures import SimpleSignature
+
         signatures = [each for each in self._get_signatures() if isinstance(each, SimpleSignature)]
         if not signatures:
             raise SignatureRejected("a GPG signature is required, but there is none")
         from usercontainerd.trust.gpg import Keyring, find_gpg
+        from usercontainerd.trust.payload import SIMPLE, check_claim
 
         program = find_gpg(self._tools.search_path)
         with Keyring(requirement.keys.read(), program=program, directory=self._tools.directory) as keyring:
@@ -110,6 +114,8 @@ class Evaluation:
             _check_any(signatures, verify)
 
     def _check_sigstore_signed(self, requirement: SigstoreSigned) -> None:
+        from usercontainerd.trust.signatures import COSIGN_PAYLOAD, SigstoreSignature
+
         signatures = [
             each
             for each in self._get_signatures()
@@ -120,6 +126,7 @@ class Evaluation:
                 "a sigstore signature is required, but there is none (they are looked for only where registries.d "
                 "says use-sigstore-attachments: true)"
             )
+        from usercontainerd.trust.payload import COSIGN, check_claim
         from usercontainerd.trust.sigstore import load_keys, verify_sigstore
 
         keys = load_keys(requirement.keys.read())

@@ -5,11 +5,10 @@ References are compared in their full form, as docker expands it: ``busybox:1`` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import InvalidReference
 from usercontainerd.oci.reference import DOCKER_HUB, Reference, parse_reference
 from usercontainerd.trust.strictjson import read_members, read_text
+from usercontainerd.trust.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,18 +23,20 @@ if TYPE_CHECKING:
             """``image`` is None for an image that has no name, as in a plain directory."""
 
 
-@dataclass(frozen=True)
-class MatchExact:
+class MatchExact(Value):
     """The very reference that was asked for, tag or digest included."""
+
+    __slots__ = ()
 
     def accepts(self, image: Reference | None, signed: Reference) -> bool:
         """See ``IdentityRule``."""
         return image is not None and not is_bare(image) and not is_bare(signed) and image == signed
 
 
-@dataclass(frozen=True)
-class MatchRepoDigestOrExact:
+class MatchRepoDigestOrExact(Value):
     """By tag: the very reference. By digest, which was checked: the repository, with whatever tag was signed."""
+
+    __slots__ = ()
 
     def accepts(self, image: Reference | None, signed: Reference) -> bool:
         """See ``IdentityRule``."""
@@ -46,43 +47,50 @@ class MatchRepoDigestOrExact:
         return image.name == signed.name
 
 
-@dataclass(frozen=True)
-class MatchRepository:
+class MatchRepository(Value):
     """The repository only: another tag of it will do."""
+
+    __slots__ = ()
 
     def accepts(self, image: Reference | None, signed: Reference) -> bool:
         """See ``IdentityRule``."""
         return image is not None and image.name == signed.name
 
 
-@dataclass(frozen=True)
-class ExactReference:
+class ExactReference(Value):
     """A reference that the policy names."""
 
-    reference: Reference
+    __slots__ = FIELDS = ("reference",)
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
 
     def accepts(self, image: Reference | None, signed: Reference) -> bool:
         """See ``IdentityRule``."""
         return not is_bare(signed) and self.reference == signed
 
 
-@dataclass(frozen=True)
-class ExactRepository:
+class ExactRepository(Value):
     """A repository that the policy names."""
 
-    repository: Reference
+    __slots__ = FIELDS = ("repository",)
+
+    def __init__(self, repository: Reference) -> None:
+        self.repository = repository
 
     def accepts(self, image: Reference | None, signed: Reference) -> bool:
         """See ``IdentityRule``."""
         return self.repository.name == signed.name
 
 
-@dataclass(frozen=True)
-class RemapIdentity:
+class RemapIdentity(Value):
     """As ``MatchRepoDigestOrExact``, after ``prefix`` of the image's name was replaced: for mirrors."""
 
-    prefix: str
-    signed_prefix: str
+    __slots__ = FIELDS = ("prefix", "signed_prefix")
+
+    def __init__(self, prefix: str, signed_prefix: str) -> None:
+        self.prefix = prefix
+        self.signed_prefix = signed_prefix
 
     def accepts(self, image: Reference | None, signed: Reference) -> bool:
         """See ``IdentityRule``."""

@@ -8,13 +8,13 @@ but not implemented here, that is remembered, and images to which it applies are
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import HostError, PullDenied
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.trust.identity import DEFAULT_RULE, parse_identity_rule
 from usercontainerd.trust.scopes import check_scope
 from usercontainerd.trust.strictjson import read_base64, read_members, read_text
+from usercontainerd.trust.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,65 +36,91 @@ SIGSTORE_UNSUPPORTED = (
 )
 
 
-@dataclass(frozen=True)
-class Keys:
+class Keys(Value):
     """Public keys: files that are read when they are needed, or the keys themselves."""
 
-    paths: tuple[str, ...] = ()
-    data: tuple[bytes, ...] = ()
+    __slots__ = FIELDS = ("paths", "data")
+
+    def __init__(self, paths: tuple[str, ...] = (), data: tuple[bytes, ...] = ()) -> None:
+        self.paths = paths
+        self.data = data
 
     def read(self) -> tuple[bytes, ...]:
         """Return the content of each. Raises ``HostError`` naming the file that cannot be read."""
         return self.data + tuple(_read_file(path) for path in self.paths)
 
 
-@dataclass(frozen=True)
-class Requirement:
+class Requirement(Value):
     """One thing that an image has to meet; ``where`` is its place in the file."""
 
-    where: str
+    __slots__ = ("where",)
+    FIELDS: tuple[str, ...] = ("where",)
+
+    def __init__(self, where: str) -> None:
+        self.where = where
 
 
-@dataclass(frozen=True)
 class AcceptAnything(Requirement):
     """``insecureAcceptAnything``."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True)
+
 class Reject(Requirement):
     """``reject``."""
 
-
-@dataclass(frozen=True)
-class SignedBy(Requirement):
-    """``signedBy``: a GPG signature of one of the keys, over a claim that fits ``identity``."""
-
-    keys: Keys
-    identity: IdentityRule
+    __slots__ = ()
 
 
-@dataclass(frozen=True)
-class SigstoreSigned(Requirement):
+class Signed(Requirement):
+    """A signature of one of the keys, over a claim that fits ``identity``."""
+
+    __slots__ = ("identity", "keys")
+    FIELDS = ("where", "keys", "identity")
+
+    def __init__(self, where: str, keys: Keys, identity: IdentityRule) -> None:
+        super().__init__(where)
+        self.keys = keys
+        self.identity = identity
+
+
+class SignedBy(Signed):
+    """``signedBy``: made with GPG."""
+
+    __slots__ = ()
+
+
+class SigstoreSigned(Signed):
     """``sigstoreSigned`` with public keys."""
 
-    keys: Keys
-    identity: IdentityRule
+    __slots__ = ()
 
 
-@dataclass(frozen=True)
 class Unsupported(Requirement):
     """What is valid but cannot be checked here, so that no image can meet it."""
 
-    what: str
+    __slots__ = ("what",)
+    FIELDS = ("where", "what")
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(where)
+        self.what = what
 
 
-@dataclass(frozen=True)
 class Policy:
     """A parsed file. ``transports`` maps a transport's name to its scopes."""
 
-    default: tuple[Requirement, ...]
-    transports: Mapping[str, Mapping[str, tuple[Requirement, ...]]]
-    path: str
+    __slots__ = ("default", "path", "transports")
+
+    def __init__(
+        self,
+        default: tuple[Requirement, ...],
+        transports: Mapping[str, Mapping[str, tuple[Requirement, ...]]],
+        path: str,
+    ) -> None:
+        self.default = default
+        self.transports = transports
+        self.path = path
 
     def list_requirements(self) -> tuple[Requirement, ...]:
         """Return all that it wants anywhere."""

@@ -7,9 +7,9 @@ these.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.trust.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 PATH_TRANSPORTS = ("dir", "oci", "oci-archive")
 
 
-@dataclass(frozen=True)
-class ImageIdentity:
+class ImageIdentity(Value):
     """An image as policy sees it: ``reference`` is its name in full, None if it has none."""
 
-    transport: str
-    scopes: tuple[str, ...]
-    reference: Reference | None
+    __slots__ = FIELDS = ("transport", "scopes", "reference")
+
+    def __init__(self, transport: str, scopes: tuple[str, ...], reference: Reference | None) -> None:
+        self.transport = transport
+        self.scopes = scopes
+        self.reference = reference
 
 
 def identify_in_registry(reference: Reference) -> ImageIdentity:

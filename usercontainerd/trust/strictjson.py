@@ -6,9 +6,6 @@ containers-policy.json(5) and containers-signature(5).
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -48,6 +45,9 @@ def read_text(value: JsonValue) -> str:
 
 def read_base64(value: JsonValue) -> bytes:
     """Return bytes that are not none, from standard Base64 (lines may be broken). Raises ``InvalidFormat``."""
+    import base64
+    import binascii
+
     text = read_text(value).replace("\n", "").replace("\r", "")
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)
