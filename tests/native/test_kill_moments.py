@@ -73,6 +73,16 @@ class Harness:
             have_victim()
             place.run("untag", self.victim)
 
+        def have_leftovers() -> None:
+            """The layers of an image of which nothing else is left, and what a killed pull leaves in ``tmp/``."""
+            have_victim()
+            images = place.images
+            with images.lock():
+                images.forget(images.get(self.victim))
+            stage = place.root / "tmp" / "pull-1-left"
+            (stage / "1-layer" / "diff").mkdir(parents=True, exist_ok=True)
+            (stage / "lock").touch()
+
         return [
             Operation("pull", ("pull", "-q", self.victim), lambda: forget(self.victim)),
             Operation("load", ("load", "-q", "-i", self.archive), lambda: forget("localhost/archived")),
@@ -81,6 +91,7 @@ class Harness:
             Operation(
                 "tag", ("tag", self.keepers[0], "localhost/tagged:1"), lambda: forget("localhost/tagged:1")
             ),
+            Operation("repair", ("system", "check", "--repair", "--quick", "--max", "0"), have_leftovers),
         ]
 
     def measure(self, operation: Operation) -> float:

@@ -92,7 +92,7 @@ def test_names_are_shared_with_images(store_place: Place) -> None:
     run("tag", BUSYBOX, "localhost/mine")
     assert run("manifest", "exists", "mine", check=False).returncode == 1
     assert run("manifest", "exists", index[:10]).returncode == 0
-    assert run("rmi", index).stdout == f"Deleted: {index}\n"
+    assert run("rmi", index[:8]).stdout == f"Deleted: {index}\n"
     assert store_place.findings("--max", "0", expected=0) == []
     assert run("manifest", "inspect", BUSYBOX, check=False).stderr.endswith("is an image, not an index\n")
 

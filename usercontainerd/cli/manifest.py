@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ABSENT = 1  # podman's status of `manifest exists`
 _NO_ARTIFACTS = "files are not put into registries here"
+_INSECURE = {"--insecure": "write --tls-verify=false"}
 _ANNOTATION = Option("--annotation NAME=VALUE...", "annotate the entry")
 _PLATFORM_OPTIONS = (
     Option("--arch ARCHITECTURE", "the architecture that the entry names"),
@@ -46,6 +47,7 @@ CREATE = Verb(
     ),
     fewest=1,
     details="A LIST without registry is in localhost. See `usercontainer manifest add` for what IMAGE can be.",
+    refused=_INSECURE,
 )
 ADD = Verb(
     "manifest add",
@@ -94,6 +96,7 @@ INSPECT = Verb(
     ACCESS_OPTIONS,
     fewest=1,
     most=1,
+    refused=_INSECURE,
 )
 PUSH = Verb(
     "manifest push",
@@ -117,6 +120,7 @@ PUSH = Verb(
     details="Without DESTINATION the index goes to where its name says. Images that are only in a registry are copied\n"
     "from there.",
     refused={
+        **_INSECURE,
         "--add-compression": "push the image in each compression, and add both",
         **dict.fromkeys(
             ("--sign-by", "--sign-by-sigstore", "--sign-by-sigstore-private-key", "--sign-passphrase-file"),

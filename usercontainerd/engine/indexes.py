@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from usercontainerd.oci.reference import Reference
 
 Pairs = tuple[tuple[str, str], ...]
+_FEWEST_DIGITS = 2  # of an ID, as for images
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def open_indexes(context: Context) -> IndexStore:
 
 
 def find_index(context: Context, text: str) -> IndexRecord | None:
-    """Find an index by one of its names or the beginning of its ID; None if it is not one."""
+    """Find an index by one of its names or the beginning of its ID; None if it is not one.
+
+    Raises ``InvalidReference`` for an ID that several begin with.
+    """
     indexes = open_indexes(context)
     ids = indexes.list_ids()
     if not ids:
@@ -99,9 +103,20 @@ def find_index(context: Context, text: str) -> IndexRecord | None:
             if name is not None:
                 # The first name that leads anywhere decides, as for images.
                 return indexes.read(name.image)
+    return _find_by_id(images, indexes, text)
+
+
+def _find_by_id(images: ImageStore, indexes: IndexStore, text: str) -> IndexRecord | None:
     digits = text.removeprefix("sha256:")
-    matches = [each for each in ids if len(digits) >= 2 and each.hex.startswith(digits)]
-    return indexes.read(matches[0]) if len(matches) == 1 else None
+    if len(digits) < _FEWEST_DIGITS:
+        return None
+    matches = [each for each in indexes.list_ids() if each.hex.startswith(digits)]
+    if not matches:
+        return None
+    count = len(matches) + sum(image.id.hex.startswith(digits) for image in images.all())
+    if count > 1:
+        raise InvalidReference(f"the ID {text} is not unique: {count} images and indexes begin with it")
+    return indexes.read(matches[0])
 
 
 def get_index(context: Context, text: str) -> IndexRecord:
