@@ -184,3 +184,30 @@ def test_what_only_the_namespace_can_read(store_place: Place, images: ImageMaker
     path = Path(store_place.images.layers.directory(record.layers[-1]), "none")
     path.chmod(0o700)
     assert [finding.kind for finding in check_store(store_place.context, quick=True)] == ["touched"]
+
+
+def test_kept_blobs_are_read_too(store_place: Place, images: ImageMaker) -> None:
+    """Large ones by a full check only."""
+    configuration = Path(store_place.environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    settings = configuration / "usercontainerd" / "usercontainerd.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    assert not settings.exists()
+    settings.write_text("[store]\nkeep_blobs = true\n")
+    try:
+        record = pull_image(
+            store_place.context, images.add("kept-blob", file("large", os.urandom(5_000_000)))
+        )
+    finally:
+        settings.unlink()
+    layer = store_place.images.layers.read(record.layers[-1])
+    assert layer is not None
+    path = Path(store_place.images.store.blob(layer.blobs[0].digest))
+    assert path.stat().st_size > 4 * 1024 * 1024
+    assert check_store(store_place.context) == []
+    with path.open("r+b") as blob:
+        blob.seek(1_000_000)
+        blob.write(b"changed on disk")
+    assert check_store(store_place.context, quick=True) == []
+    assert [finding.kind for finding in check_store(store_place.context, repair=True)] == ["blob"]
+    assert not path.exists()
+    assert check_store(store_place.context) == []

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from usercontainerd.base.errors import StoreError, UsercontainerError
 from usercontainerd.base.names import is_container_name
 from usercontainerd.engine.definitions import read_definition
-from usercontainerd.engine.layer_checking import examine_layers
+from usercontainerd.engine.layer_checking import Identity, examine_layers, identify
 from usercontainerd.engine.local_images import empty_trash, find_image, open_images
+from usercontainerd.store.blobs import MAX_BLOB
 from usercontainerd.store.checking import StoreCheck
+from usercontainerd.store.examination import examine_blob
 from usercontainerd.store.findings import Finding, Severity
 from usercontainerd.store.tidiness import check_directories, check_leftovers, sweep_locks
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from usercontainerd.engine.context import Context
+    from usercontainerd.oci.digest import Digest
+    from usercontainerd.store.images import ImageStore
 
 DEFAULT_MAX_AGE = 24 * 3600.0  # seconds, as podman's
 
@@ -51,6 +55,7 @@ def check_store(
         _mend(findings)
         store.prepare()
     layers = examine_layers(context, images, quick=quick, report=report)
+    blobs = {} if quick else examine_large_blobs(images)
     now = time.time()
     with ExitStack() as stack:
         try:
@@ -60,7 +65,10 @@ def check_store(
                 raise
             # Nobody can write there, us included: nothing changes either.
         changed = layers.list_changed(images)
-        found = StoreCheck(images, now=now, max_age=max_age, changed=changed, deep=not quick).run()
+        bad = {
+            digest: reason for digest, (reason, seen) in blobs.items() if identify(store.blob(digest)) == seen
+        }
+        found = StoreCheck(images, now=now, max_age=max_age, changed=changed, bad_blobs=bad).run()
         found += check_leftovers(store, now=now, max_age=max_age)
         if repair:
             _mend(found)
@@ -69,6 +77,19 @@ def check_store(
         _empty_trash(context, found)
         sweep_locks(store)
     return [*findings, *found, *layers.notes, *_check_containers(context)]
+
+
+def examine_large_blobs(images: ImageStore) -> dict[Digest, tuple[str, Identity]]:
+    """Read the blobs that are too large to be read under a lock; return those that are wrong, and which file it was."""
+    bad = {}
+    for digest in images.blobs.all():
+        path = images.store.blob(digest)
+        seen = identify(path)
+        if seen is not None and os.path.getsize(path) > MAX_BLOB:
+            reason = examine_blob(path, digest, deep=True)
+            if reason:
+                bad[digest] = (reason, seen)
+    return bad
 
 
 def _mend(findings: list[Finding]) -> None:

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 class StoreCheck:
     """One look at a store. The caller holds the lock of the records, unless nobody can write there.
 
-    ``changed`` are layers whose files are known to be wrong, with the reason. What nothing needs is left alone for
-    ``max_age`` seconds before ``now`` (seconds since the epoch). ``deep`` reads large blobs, too.
+    ``changed`` are layers whose files are known to be wrong, with the reason, ``bad_blobs`` large blobs: these are not
+    read here, where others wait. What nothing needs is left alone for ``max_age`` seconds before ``now`` (seconds since
+    the epoch).
     """
 
     def __init__(
@@ -49,20 +50,20 @@ class StoreCheck:
         now: float,
         max_age: float,
         changed: Mapping[Digest, str] | None = None,
-        deep: bool = False,
+        bad_blobs: Mapping[Digest, str] | None = None,
     ) -> None:
         self._images = images
         self._store = images.store
         self._changed = changed or {}
         self._now = now
         self._max_age = max_age
-        self._deep = deep
         self._layers: dict[Digest, LayerRecord] = {}
         self._bad_layers: dict[Digest, str] = {}
         self._blobs: set[Digest] = set()
-        self._bad_blobs: dict[Digest, str] = {}
+        self._bad_blobs: dict[Digest, str] = dict(bad_blobs or {})
         self._whole: dict[Digest, ImageRecord] = {}
         self._lost: dict[Digest, str] = {}
+        self._pending: set[Digest] = set()  # images of which another process makes a layer just now
         self._wanted: set[Digest] = set()  # layers of images that are whole, or can become so again
         self._findings: list[Finding] = []
 
@@ -120,7 +121,7 @@ class StoreCheck:
     def _look_at_blobs(self) -> None:
         for digest in self._images.blobs.all():
             self._blobs.add(digest)
-            reason = examine_blob(self._store.blob(digest), digest, deep=self._deep)
+            reason = examine_blob(self._store.blob(digest), digest, deep=False)
             if reason:
                 self._bad_blobs[digest] = reason
 
@@ -155,6 +156,11 @@ class StoreCheck:
         missing = [d for d in (record.layers if record else ()) if d not in self._layers]
         if configuration is not None:
             missing = [d for d in configuration.diff_ids if d not in self._layers]
+            if missing and any(self._is_held(d) for d in missing):
+                # Somebody pulls it just now.
+                self._pending.add(image_id)
+                self._wanted.update(configuration.diff_ids)
+                return
             if record is not None and record.layers != configuration.diff_ids:
                 record = None
         if missing:
@@ -278,7 +284,7 @@ class StoreCheck:
 
     def _check_names(self, names: list[NameRecord], bad: list[str]) -> None:
         for name in names:
-            if name.image in self._whole or name.image in self._lost:
+            if name.image in self._whole or name.image in self._lost or name.image in self._pending:
                 continue
             self._add(
                 "name",
@@ -350,6 +356,8 @@ class StoreCheck:
                 mend=partial(self._remove, self._store.blob(digest)),
             )
         self._note_missing_manifests(names)
+        if self._pending:
+            return  # what they need is not known yet
         needed = {digest for record in self._whole.values() for digest in (record.id, record.manifest)}
         needed.update(digest for name in names if name.image in self._whole for digest in name.digests)
         needed.update(blob.digest for layer in self._layers.values() for blob in layer.blobs)
