@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 
 from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.cli.options import Option, Verb
@@ -11,7 +12,9 @@ from usercontainerd.cli.output import write_output
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
+    from usercontainerd.store.outputs import Change
 
+AT_ONCE = 500  # lines; there may be a hundred thousand
 KINDS = {"C": "changed", "A": "added", "D": "deleted"}  # the letters, and podman's names in JSON
 DIFF = Verb(
     "image diff",
@@ -34,8 +37,8 @@ def run_diff(call: Call) -> int:
     other = call.words[1] if len(call.words) > 1 else None
     changes = list_image_changes(call.context(), call.words[0], other)
     if kind is None:
-        for change in changes:
-            write_output(f"{change.kind} {printable(os.fsdecode(change.path))}\n")
+        while lines := [render_change(change) for change in islice(changes, AT_ONCE)]:
+            write_output("".join(lines))
         return 0
     from usercontainerd.cli.json_text import dump_json
 
@@ -44,6 +47,11 @@ def run_diff(call: Call) -> int:
         found.setdefault(KINDS[change.kind], []).append(os.fsdecode(change.path))
     write_output(dump_json({name: found[name] for name in KINDS.values() if name in found}, indent=4) + "\n")
     return 0
+
+
+def render_change(change: Change) -> str:
+    """One line. Pure."""
+    return f"{change.kind} {printable(os.fsdecode(change.path))}\n"
 
 
 VERBS = {"image diff": (DIFF, run_diff)}
