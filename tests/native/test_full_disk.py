@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.containers import run
 from tests.support.fakeregistry import file
 from tests.support.images import ImageMaker
 from tests.support.smalldisk import SmallDisk, mount_small_disk
@@ -62,6 +63,27 @@ def test_what_works_on_a_full_disk(disk: SmallDisk, images: ImageMaker) -> None:
     disk.free()
     disk.container("tag", BUSYBOX, "localhost/new")
     disk.container("pull", "-q", other)
+    disk.assert_whole()
+
+
+@pytest.mark.parametrize("room", [4, 200, 1400])
+def test_load_onto_a_full_disk(disk: SmallDisk, tmp_path: Path, room: int) -> None:
+    archive = str(tmp_path / "busybox.tar")
+    run(
+        "skopeo",
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        f"docker://{BUSYBOX}",
+        f"docker-archive:{archive}:{BUSYBOX}",
+    )
+    disk.fill(leave=room)
+    message = disk.fail("load", "-q", "-i", archive)
+    assert "free some space" in message
+    assert str(disk.path) in message
+    disk.assert_whole()
+    disk.free()
+    disk.container("load", "-q", "-i", archive)
     disk.assert_whole()
 
 
