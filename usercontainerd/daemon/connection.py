@@ -1,8 +1,9 @@
 """The one place that knows dbus-next, and mends what it lacks for a service that strangers call.
 
-dbus-next gives up the whole connection for one message that it cannot read, loses descriptors beyond the sixteenth,
-and has no limit on what waits to be sent. Here a message is read whole from the socket before anybody looks into
-it: one that cannot be understood is dropped, its descriptors closed, and nobody else notices.
+dbus-next gives up the whole connection for one message that it cannot read, or when the bus is slow to take what is
+sent, loses descriptors beyond the sixteenth, and has no limit on what waits to be sent. Here a message is read whole
+from the socket before anybody looks into it: one that cannot be understood is dropped, its descriptors closed, and
+nobody else notices.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 
 from dbus_next import Message, MessageType, Variant
 from dbus_next._private.unmarshaller import Unmarshaller
-from dbus_next.aio.message_bus import MessageBus
+from dbus_next.aio.message_bus import MessageBus, _MessageWriter
 from dbus_next.constants import NameFlag, RequestNameReply
 
 from usercontainerd.base.errors import UsercontainerError
@@ -45,11 +46,50 @@ class RemoteError(UsercontainerError):
         self.dbus_name = dbus_name
 
 
+class PatientWriter(_MessageWriter):  # type: ignore[misc]
+    """Waits when the socket is full; dbus-next's own takes that for the end of the connection."""
+
+    buf: memoryview | None
+
+    def write_callback(self) -> None:
+        try:
+            while self._write_some():
+                pass
+        except (BlockingIOError, InterruptedError):
+            return  # called again when there is room
+        except OSError as error:
+            if self.fut is not None and not self.fut.done():
+                self.fut.set_exception(error)
+            self.bus._finalize(error)
+
+    def _write_some(self) -> bool:
+        """Send a part of a message; False if there is nothing left to send."""
+        if self.buf is None:
+            if not self.messages.qsize():
+                self.loop.remove_writer(self.fd)
+                return False
+            data, self.unix_fds, self.fut = self.messages.get_nowait()
+            self.buf, self.offset = memoryview(data), 0
+        if self.unix_fds:
+            fds = array.array("i", self.unix_fds)
+            sent = self.sock.sendmsg([self.buf[self.offset :]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+            self.unix_fds = None
+        else:
+            sent = self.sock.send(self.buf[self.offset :])
+        self.offset += sent
+        if self.offset >= len(self.buf):
+            self.buf = None
+            if self.fut is not None and not self.fut.done():
+                self.fut.set_result(None)
+        return True
+
+
 class Connection(MessageBus):  # type: ignore[misc]
     """A connection to a bus that outlives bad messages."""
 
     def __init__(self, address: str) -> None:
         super().__init__(bus_address=address, negotiate_unix_fd=True)
+        self._writer = PatientWriter(self)
         self._frame = bytearray()
         self._wanted = HEADER
         self._received_fds: list[int] = []
@@ -157,6 +197,8 @@ class Connection(MessageBus):  # type: ignore[misc]
             signature=signature,
             body=body or [],
         )
+        if self._disconnected:
+            raise ConnectionResetError("the bus has gone")
         async with asyncio.timeout(timeout):
             reply = await self.call(message)
         if reply is None:
