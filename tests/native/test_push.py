@@ -192,6 +192,17 @@ def test_all_tags() -> None:
     assert sorted(json.loads(tags)["Tags"]) == ["a", "b"]
 
 
+def test_an_index_goes_with_its_images() -> None:
+    run("usercontainer", "manifest", "create", "localhost/both:1")
+    run("usercontainer", "manifest", "add", "localhost/both:1", BUSYBOX)
+    push("localhost/both:1", f"{HOME}/both/index:1")
+    index = inspect_remote(f"{HOME}/both/index:1")
+    assert [each["digest"] for each in index["manifests"]] == [digest_of_remote(BUSYBOX)]
+    run("podman", "pull", "-q", f"{HOME}/both/index:1")
+    run("podman", "rmi", f"{HOME}/both/index:1")
+    run("usercontainer", "manifest", "rm", "localhost/both:1")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -70,18 +70,21 @@ def run_push(call: Call) -> int:
 
 
 def push_with_progress(call: Call, image: str, destination: str | None, options: PushOptions) -> Pushed:
-    """Push one image, showing progress on standard error."""
+    """Push one image, or an index with all that it has, showing progress on standard error."""
+    from usercontainerd.engine.index_pushing import push_index
+    from usercontainerd.engine.indexes import find_index
     from usercontainerd.engine.pushing import push_image
 
+    context = call.context()
+    is_index = find_index(context, image) is not None
     quiet = call.options.flag("quiet")
     form = read_format(call.options.value("progress"))
     progress = Progress(destination or image, shown=not quiet, form=form)
     access, retry = read_access(call), read_retry(call.options)
 
     def push() -> Pushed:
-        return push_image(
-            call.context(), image, destination, options=options, access=access, progress=progress
-        )
+        send = push_index if is_index else push_image
+        return send(context, image, destination, options=options, access=access, progress=progress)
 
     try:
         pushed = push() if retry is None else retry.run(push, write_notice)
