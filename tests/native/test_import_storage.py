@@ -47,7 +47,7 @@ def test_all(built: Tools, tools: Tools) -> None:
     _, output, _ = take(tools, "--root", graphroot(built))
     assert state(built) == before
     listed = json.loads(built.run("podman", "images", "-a", "--format", "json"))
-    assert len(output.splitlines()) == len(listed)
+    assert len(output.splitlines()) == len({image["Id"] for image in listed})
     for image in listed:
         for name in image.get("Names") or ():
             assert tools.our_digests(name) == (image["Id"], image["Digest"])

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.interchange import ODD, Tools
+from tests.support.interchange import ODD, SECOND, Tools
 
 BUSYBOX = "docker://localhost:5000/busybox"
 
@@ -85,10 +85,9 @@ def test_buildah_push(built: Tools, tools: Tools) -> None:
 
 def test_several_images(built: Tools, tools: Tools) -> None:
     path = str(tools.directory / "several.tar")
-    built.run("podman", "tag", ODD, "localhost/second:2")
-    built.run("podman", "save", "-q", "-m", "-o", path, ODD, "localhost/odd:0", "localhost/second:2")
+    built.run("podman", "save", "-q", "-m", "-o", path, ODD, "localhost/odd:0", SECOND)
     loaded = set(tools.ours("load", "-q", "-i", path).splitlines())
-    names = {ODD, "localhost/odd:0", "localhost/second:2"}
+    names = {ODD, "localhost/odd:0", SECOND}
     assert loaded == {f"Loaded image: {name}" for name in names}
     for name in names:
         assert tools.our_digests(name)[0] == built.podman_digests(name)[0]

@@ -21,6 +21,7 @@ from usercontainerd.store.layout import Store
 
 TREE = Path(__file__).parents[1] / "native" / "probes" / "tree.py"
 ODD = "localhost/odd:1"
+SECOND = "localhost/second:2"  # another name of it
 # Run as root of the user namespace in the mounted root of a container: what layers can hold.
 CHANGE = """
 import os, sys
@@ -150,6 +151,7 @@ class Tools:
             base = self.run("buildah", "from", f"localhost/odd:{number - 1}").strip()
         self.run("buildah", "config", "--workingdir", "/data", "--port", "80/tcp", base)
         self.run("buildah", "commit", "-q", base, ODD)
+        self.run("buildah", "tag", ODD, SECOND)
         self.run("buildah", "rm", base)
 
     def forget_ours(self) -> None:
