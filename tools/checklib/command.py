@@ -6,7 +6,15 @@ import argparse
 import os
 
 from checklib.environment import ensure_environment
-from checklib.lanes import Outcome, build_machine, run_here, run_in_machine, run_in_session, run_lint
+from checklib.lanes import (
+    Outcome,
+    build_machine,
+    run_here,
+    run_in_machine,
+    run_in_machines,
+    run_in_session,
+    run_lint,
+)
 
 LANES = {
     "lint": "ruff and mypy",
@@ -43,10 +51,10 @@ def _run_lane(lane: str, tools: str, extra: list[str], image: str | None) -> Out
         build_machine()
         return run_here(lane, tools, "tests/machine", extra)
     if lane == "native":
-        return run_in_machine(lane, ["--registry"], "tests/native", extra)
+        return run_in_machines(lane, ["--registry"], "tests/native", extra)
     if lane == "session":
         return run_in_session(lane, image)
-    return run_in_machine(lane, ["--kernel", "--registry"], "tests/kernel", extra)
+    return run_in_machine(lane, ["--kernel", "--registry"], ["tests/kernel"], extra)
 
 
 def main(arguments: list[str]) -> int:

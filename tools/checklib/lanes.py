@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 MACHINE = f"{TOP}/tools/machine"
 TEST_LIMIT = 300  # seconds for one test here: a hang is a failure with a traceback
+MACHINES = 2  # that share the native lane
 LANE_LIMIT = 900  # seconds for a whole lane in a machine
 GUEST_PYTEST = ["python3", "-m", "pytest", "-p", "no:cacheprovider"]
 
@@ -80,11 +82,45 @@ def build_machine() -> None:
     subprocess.run([sys.executable, MACHINE, "build", "--kernel"], cwd=TOP, check=False)
 
 
-def run_in_machine(lane: str, options: list[str], directory: str, arguments: list[str]) -> Outcome:
-    """Run the tests of ``directory`` as alice in a private machine; its report comes back on standard output."""
+def run_in_machines(lane: str, options: list[str], directory: str, arguments: list[str]) -> Outcome:
+    """Run the tests of ``directory`` in two machines at once, file by file in turn: most tests wait for something."""
+    files = sorted(name for name in os.listdir(f"{TOP}/{directory}") if name.startswith("test_"))
+    shares = [files[number::MACHINES] for number in range(MACHINES)]
+    started = time.monotonic()
+    with ThreadPoolExecutor(MACHINES) as pool:
+        running = [
+            pool.submit(
+                run_in_machine,
+                f"{lane}-{number}",
+                options,
+                [f"{directory}/{name}" for name in share],
+                arguments,
+                silent=number > 0,
+            )
+            for number, share in enumerate(shares)
+        ]
+        parts = [each.result() for each in running]
+    problems = [part.problem for part in parts if part.problem]
+    return Outcome(
+        lane,
+        sum(part.passed for part in parts),
+        sum(part.failed for part in parts),
+        sum(part.skipped for part in parts),
+        time.monotonic() - started,
+        "; ".join(problems) or None,
+    )
+
+
+def run_in_machine(
+    lane: str, options: list[str], places: list[str], arguments: list[str], *, silent: bool = False
+) -> Outcome:
+    """Run the tests in ``places`` as alice in a private machine; its report comes back on standard output.
+
+    ``silent`` holds back what it prints until its end, when another one is printing.
+    """
     pytest = [
         *GUEST_PYTEST,
-        f"/checkout/{directory}",
+        *(f"/checkout/{place}" for place in places),
         "--rootdir=/checkout",
         "--junitxml=/tmp/report.xml",
         *arguments,
@@ -110,15 +146,19 @@ def run_in_machine(lane: str, options: list[str], directory: str, arguments: lis
     process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True, errors="replace")
     assert process.stdout is not None
     lines: list[str] = []
+    held: list[str] = []
     reporting = False
     for line in process.stdout:
         if line.startswith("==report=="):
             reporting = True
         elif reporting:
             lines.append(line)
+        elif silent:
+            held.append(line)
         else:
             print(line, end="", flush=True)
     status = process.wait()
+    print("".join(held), end="", flush=True)
     report = f"{TOP}/.pytest_cache/{lane}.xml"
     os.makedirs(os.path.dirname(report), exist_ok=True)
     with open(report, "w", encoding="utf-8") as file:
