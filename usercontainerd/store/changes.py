@@ -14,43 +14,58 @@ from usercontainerd.store.overlay import MergedDirectory, is_whiteout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Below = tuple[MergedDirectory, MergedDirectory | None]
 
 ADDED = b"A"
 CHANGED = b"C"
 DELETED = b"D"
 
 
-class _Level:
-    """A directory on the way down. ``told`` says whether it is in the list already."""
+class Level:
+    """A directory on the way down, and what stands for it on the other side, if anything does.
 
-    __slots__ = ("lower", "names", "path", "told", "upper")
+    ``told`` says whether it is in the list already.
+    """
+
+    __slots__ = ("names", "one", "other", "path", "told")
 
     def __init__(
-        self, path: bytes, upper: MergedDirectory, lower: MergedDirectory | None, *, told: bool
+        self, path: bytes, one: MergedDirectory, other: MergedDirectory | None, *, told: bool
     ) -> None:
         self.path = path
-        self.upper = upper
-        self.lower = lower
+        self.one = one
+        self.other = other
         self.told = told
-        names = set(upper.list_names())
-        if upper.opaque and lower is not None:
-            names.update(lower.list_names())
-        self.names = sorted(names, reverse=True)
+        self.names: list[bytes] = []
 
     def close(self) -> None:
-        self.upper.close()
-        if self.lower is not None:
-            self.lower.close()
+        """Close both."""
+        self.one.close()
+        if self.other is not None:
+            self.other.close()
 
 
-def list_changes(upper: MergedDirectory, lower: MergedDirectory) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (kind, absolute path), parents first, names sorted.
+def walk_levels(
+    one: MergedDirectory,
+    other: MergedDirectory,
+    list_names: Callable[[Level], set[bytes]],
+    compare: Callable[[Level, bytes], tuple[bytes, Below | None]],
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (kind, absolute path) of what ``compare`` finds, parents first, names sorted; both are closed.
 
-    ``upper`` is one layer, ``lower`` those below it; both are closed.
+    ``compare`` returns how a name differs (b"" if it does not) and the directories to go on with, if it is one.
     """
-    stack = [_Level(b"", upper, lower, told=True)]
+    stack: list[Level] = []
+
+    def descend(path: bytes, below: Below, *, told: bool) -> None:
+        level = Level(path, *below, told=told)
+        stack.append(level)
+        level.names = sorted(list_names(level), reverse=True)
+
     try:
+        descend(b"", (one, other), told=True)
         while stack:
             level = stack[-1]
             if not level.names:
@@ -58,7 +73,7 @@ def list_changes(upper: MergedDirectory, lower: MergedDirectory) -> Iterator[tup
                 continue
             name = level.names.pop()
             path = level.path + b"/" + name
-            kind, below = _compare(level, name)
+            kind, below = compare(level, name)
             if kind:
                 for above in stack:
                     if not above.told:
@@ -66,31 +81,44 @@ def list_changes(upper: MergedDirectory, lower: MergedDirectory) -> Iterator[tup
                         yield CHANGED, above.path
                 yield kind, path
             if below is not None:
-                stack.append(_Level(path, *below, told=bool(kind)))
+                descend(path, below, told=bool(kind))
     finally:
         for level in stack:
             level.close()
 
 
-def _compare(
-    level: _Level, name: bytes
-) -> tuple[bytes, tuple[MergedDirectory, MergedDirectory | None] | None]:
+def list_changes(upper: MergedDirectory, lower: MergedDirectory) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (kind, absolute path), parents first, names sorted.
+
+    ``upper`` is one layer, ``lower`` those below it; both are closed.
+    """
+    return walk_levels(upper, lower, _list_names, _compare)
+
+
+def _list_names(level: Level) -> set[bytes]:
+    names = set(level.one.list_names())
+    if level.one.opaque and level.other is not None:
+        names.update(level.other.list_names())
+    return names
+
+
+def _compare(level: Level, name: bytes) -> tuple[bytes, Below | None]:
     """Return how the name changed (b"" if it did not) and the directories to go on with, if it is one."""
-    found = level.upper.find(name, whiteouts=True)
-    old = level.lower.find(name) if level.lower is not None else None
+    found = level.one.find(name, whiteouts=True)
+    old = level.other.find(name) if level.other is not None else None
     if found is None or is_whiteout(found.status):
         return (DELETED if old is not None else b""), None
     if not found.is_directory:
         return (CHANGED if old is not None else ADDED), None
-    opened = level.upper.open_child(name)
+    opened = level.one.open_child(name)
     if opened is None:
         return b"", None  # it vanished
     if old is None:
         return ADDED, (opened, None)
-    if level.lower is None or not old.is_directory:
+    if level.other is None or not old.is_directory:
         return CHANGED, (opened, None)
     differs = _attributes(found.status) != _attributes(old.status)
-    return (CHANGED if differs else b""), (opened, level.lower.open_child(name))
+    return (CHANGED if differs else b""), (opened, level.other.open_child(name))
 
 
 def _attributes(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -9,32 +9,14 @@ from __future__ import annotations
 import os
 import stat
 
-from usercontainerd.store.changes import ADDED, CHANGED, DELETED
+from usercontainerd.store.changes import ADDED, CHANGED, DELETED, Level, walk_levels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from usercontainerd.store.changes import Below
     from usercontainerd.store.overlay import Found, MergedDirectory
-
-
-class _Level:
-    """A directory on the way down; one of the two may lack it. ``told`` says whether it is in the list already."""
-
-    __slots__ = ("names", "new", "old", "path", "told")
-
-    def __init__(self, path: bytes, new: MergedDirectory, old: MergedDirectory | None, *, told: bool) -> None:
-        self.path = path
-        self.new = new
-        self.old = old
-        self.told = told
-        names = {*new.list_names(), *(old.list_names() if old is not None else ())}
-        self.names = sorted(names, reverse=True)
-
-    def close(self) -> None:
-        self.new.close()
-        if self.old is not None:
-            self.old.close()
 
 
 def list_differences(new: MergedDirectory, old: MergedDirectory) -> Iterator[tuple[bytes, bytes]]:
@@ -42,45 +24,27 @@ def list_differences(new: MergedDirectory, old: MergedDirectory) -> Iterator[tup
 
     What is in a directory that only ``old`` has is not listed.
     """
-    stack = [_Level(b"", new, old, told=True)]
-    try:
-        while stack:
-            level = stack[-1]
-            if not level.names:
-                stack.pop().close()
-                continue
-            name = level.names.pop()
-            path = level.path + b"/" + name
-            kind, below = _compare(level, name)
-            if kind:
-                for above in stack:
-                    if not above.told:
-                        above.told = True
-                        yield CHANGED, above.path
-                yield kind, path
-            if below is not None:
-                stack.append(_Level(path, *below, told=bool(kind)))
-    finally:
-        for level in stack:
-            level.close()
+    return walk_levels(new, old, _list_names, _compare)
 
 
-def _compare(
-    level: _Level, name: bytes
-) -> tuple[bytes, tuple[MergedDirectory, MergedDirectory | None] | None]:
+def _list_names(level: Level) -> set[bytes]:
+    return {*level.one.list_names(), *(level.other.list_names() if level.other is not None else ())}
+
+
+def _compare(level: Level, name: bytes) -> tuple[bytes, Below | None]:
     """Return how the name differs (b"" if it does not), and the directories to go on with, if it is one."""
-    found = level.new.find(name)
-    before = level.old.find(name) if level.old is not None else None
+    found = level.one.find(name)
+    before = level.other.find(name) if level.other is not None else None
     if found is None:
         return (DELETED if before is not None else b""), None
-    opened = level.new.open_child(name) if found.is_directory else None
+    opened = level.one.open_child(name) if found.is_directory else None
     if before is None:
         return ADDED, (opened, None) if opened is not None else None
     if opened is None:
         return (b"" if _are_same(found, before) else CHANGED), None
-    if not before.is_directory or level.old is None:
+    if not before.is_directory or level.other is None:
         return CHANGED, (opened, None)
-    lower = level.old.open_child(name)
+    lower = level.other.open_child(name)
     if lower is not None and _identify(opened) == _identify(lower):
         opened.close()
         lower.close()
