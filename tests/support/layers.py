@@ -31,11 +31,15 @@ class LayerBench:
         self._stage = stage
         self._count = 0
 
-    def unpack(self, data: bytes, limits: UnpackLimits | None = None) -> tuple[Unpacked, str]:
+    def unpack(
+        self, data: bytes, limits: UnpackLimits | None = None, *, defer_links: bool = False
+    ) -> tuple[Unpacked, str]:
         """Unpack an archive in the stage; return what it is and the layer's directory there."""
         self._count += 1
         directory = self._stage.make_directory(f"{self._count}")
-        unpacking = self.worker.start_unpack(f"{directory}/diff", limits or UnpackLimits(), "sha256")
+        unpacking = self.worker.start_unpack(
+            f"{directory}/diff", limits or UnpackLimits(), "sha256", defer_links=defer_links
+        )
         try:
             try:
                 unpacking.write(data)
@@ -67,6 +71,7 @@ class LayerBench:
 def open_layer_bench(directory: Path) -> Iterator[LayerBench]:
     """A bench whose store is below ``directory`` and is gone at the end."""
     environment = {"HOME": str(directory), "XDG_DATA_HOME": str(directory), "XDG_RUNTIME_DIR": str(directory)}
+    environment["XDG_CONFIG_HOME"] = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     context = build_context(environment, find_programs(), os.getuid(), os.getgid())
     store = Store(context.paths)
     store.prepare()

@@ -75,6 +75,7 @@ class LayerFetcher:
         self._sent: set[Transfer] = set()
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._wanted: list[Descriptor] = []
+        self._linked: dict[Digest, tuple[Transfer, Unpacked]] = {}
         self.made: set[Digest] = set()
 
     def fetch(self, wanted: dict[Digest, Descriptor]) -> None:
@@ -93,9 +94,11 @@ class LayerFetcher:
                     else:
                         self._progress(Phase.EXISTS, diff_id, 1, 1)
             self._fetch_missing(missing)
+            waiting = busy + self._complete_linked(list(wanted))
             for diff_id in busy:
                 self._wait_for(diff_id)
-            waiting = [d for d in busy if d not in self._locks]
+            waiting = [d for d in waiting if d not in self._locks]
+        self._compare_linked(list(wanted))
 
     # Locks
 
@@ -172,7 +175,9 @@ class LayerFetcher:
             self._stage.hand_to(worker)
         self._count += 1
         directory = self._stage.make_directory(f"{self._count}-{transfer.diff_id.hex[:16]}")
-        unpacking = worker.start_unpack(f"{directory}/diff", self._limits, transfer.diff_id.algorithm)
+        unpacking = worker.start_unpack(
+            f"{directory}/diff", self._limits, transfer.diff_id.algorithm, defer_links=True
+        )
         transfer.supply(directory, unpacking)
 
     def _handle(self, message: Message) -> None:
@@ -190,7 +195,10 @@ class LayerFetcher:
         if message.unpacked is not None:
             self._running.remove(transfer)
             self._sent.discard(transfer)
-            self._commit(transfer, message.unpacked)
+            if message.unpacked.links:
+                self._linked[transfer.diff_id] = (transfer, message.unpacked)
+            else:
+                self._commit(transfer, message.unpacked)
         elif message.sent:
             self._sent.add(transfer)
             self._progress(Phase.UNPACK, blob.digest, 0, blob.size)
@@ -222,6 +230,42 @@ class LayerFetcher:
                 transfer.partial.discard()
         self._progress(Phase.UNPACK, blob.digest, blob.size, blob.size)
 
+    # Layers with hard links to files of those below
+
+    def _complete_linked(self, order: list[Digest]) -> list[Digest]:
+        """Complete and place what waited for lower layers; ``order`` is that of the image, lowest first.
+
+        Where another process is still making one of those, the layer is given up, so that nothing is held while
+        waiting: these are returned.
+        """
+        given_up = []
+        for diff_id in [d for d in order if d in self._linked]:
+            transfer, unpacked = self._linked.pop(diff_id)
+            lowers = order[: order.index(diff_id)]
+            if all(lower in self._locks for lower in lowers):
+                self._resolve_links(transfer.directory, lowers)
+                self._commit(transfer, unpacked)
+                continue
+            if transfer.partial is not None:
+                transfer.partial.discard()
+            self._locks.pop(diff_id).release()
+            given_up.append(diff_id)
+        return given_up
+
+    def _compare_linked(self, order: list[Digest]) -> None:
+        """See to it that linked layers that were here already have been completed with what is below them here."""
+        for number, diff_id in enumerate(order):
+            if diff_id not in self.made and self._images.layers.has_links(diff_id):
+                self._resolve_links(self._images.store.layer(diff_id), order[:number])
+
+    def _resolve_links(self, directory: str, lowers: list[Digest]) -> None:
+        directories = [self._images.layers.directory(lower) for lower in reversed(lowers)]
+        try:
+            self._get_worker().resolve_links(directory, directories)
+        except UsercontainerError as error:
+            error.where = error.where or self._where
+            raise
+
     # The end
 
     def stop(self) -> None:
@@ -231,7 +275,7 @@ class LayerFetcher:
         try:
             while True:
                 message = self._messages.get_nowait()
-                if message.unpacked is not None:
+                if message.unpacked is not None and not message.unpacked.links:
                     self._commit(message.transfer, message.unpacked)
         except (Empty, UsercontainerError):
             pass  # it is a failed pull already

@@ -113,7 +113,7 @@ class TreeArchiver:
             self._warn(f"left out, it changed meanwhile: {printable_name(path)}")
             return None
         top = opened.fds[0]
-        self._put(build_header(_describe(path + b"/", tar.DIRECTORY, os.fstat(top), _read_xattrs(top))))
+        self._put(build_header(_describe(path + b"/", tar.DIRECTORY, os.fstat(top), read_xattrs(top))))
         return opened
 
     def _write_file(self, found: Found, path: bytes) -> None:
@@ -142,7 +142,7 @@ class TreeArchiver:
             return {}
         fd = os.open(found.name, _FILE, dir_fd=found.at)
         try:
-            return _read_xattrs(fd)
+            return read_xattrs(fd)
         finally:
             os.close(fd)
 
@@ -152,7 +152,7 @@ class TreeArchiver:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            entry = _describe(path, tar.REGULAR, status, _read_xattrs(fd))
+            entry = _describe(path, tar.REGULAR, status, read_xattrs(fd))
             entry.size = left = status.st_size
             self._put(build_header(entry))
             while left:
@@ -196,7 +196,7 @@ def _describe(
     )
 
 
-def _read_xattrs(fd: int) -> dict[bytes, bytes]:
+def read_xattrs(fd: int) -> dict[bytes, bytes]:
     """Those that a layer carries: the user's and file capabilities, none of overlayfs's own."""
     xattrs = {}
     try:

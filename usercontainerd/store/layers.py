@@ -142,6 +142,10 @@ class LayerStore:
         except FileNotFoundError:
             return False
 
+    def has_links(self, diff_id: Digest) -> bool:
+        """Tell whether the layer has hard links to files of lower layers (see ``links``)."""
+        return os.path.exists(f"{self._store.layer(diff_id)}/links")
+
     def has(self, diff_id: Digest) -> bool:
         """Tell whether the layer is there and whole."""
         return self.read(diff_id) is not None

@@ -4,6 +4,7 @@
                           layers only where the configuration says so, or where a layer has no recipe
     layers/HEX/diff       a layer by its diffID, unpacked as a rootless overlay mount wants it
     layers/HEX/layer.json what it is and which blobs it came from
+    layers/HEX/links      hard links to files of lower layers, which were copied from there
     layers/HEX/recipe     what its exact tar archive has beside the contents of files; empty or missing: no recipe
     images/HEX.json       an image by the digest of its configuration
     indexes/HEX.json      an index (manifest list) that is made here

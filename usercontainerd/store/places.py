@@ -1,14 +1,17 @@
-"""What unpacking asks of the file system, which names it lets in, and whose files they may be. Pure."""
+"""What unpacking asks of the file system, where names lead in it, whose files they may be, and what is said of it."""
 
 from __future__ import annotations
 
-from usercontainerd.base.errors import InvalidFormat, SubIdsMissing
+import errno
+import os
+import stat
+
+from usercontainerd.base.errors import HostError, InvalidFormat, StoreError, SubIdsMissing, UsercontainerError
 from usercontainerd.store.tar import Entry, printable_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from typing import Protocol
 
     class FileSystem(Protocol):
@@ -97,3 +100,80 @@ def clean_path(name: bytes) -> bytes:
         else:
             parts.append(part)
     return b"/".join(parts)
+
+
+def follow_symlinks(fs: FileSystem, symlinks: Container[bytes], path: bytes) -> bytes:
+    """Return ``path`` with all symlinks followed, as the kernel follows them; ``symlinks`` are all there are.
+
+    What ``path`` itself names need not be there, what a symlink leads to must be a directory. Raises ``OSError``.
+    """
+    pending = path.split(b"/")[::-1]
+    real: list[bytes] = []
+    followed = 0
+    own = len(pending)  # of the pending parts, those that are the path's and no symlink's
+    while pending:
+        part = pending.pop()
+        of_symlink = len(pending) >= own
+        own = min(own, len(pending))
+        if part == b"..":
+            real[-1:] = []
+            continue
+        real.append(part)
+        place = b"/".join(real)
+        if place in symlinks:
+            followed += 1
+            if followed > MAX_SYMLINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            target = fs.readlink(place)
+            if target.startswith(b"/"):
+                real.clear()
+            else:
+                real.pop()
+            pending += [p for p in reversed(target.split(b"/")) if p not in (b"", b".")]
+        elif of_symlink and not stat.S_ISDIR(fs.lstat(place).st_mode):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return b"/".join(real)
+
+
+class Summary:
+    """What came out of a layer: entries, bytes of file content, and what could not be had rootless."""
+
+    __slots__ = ("entries", "size", "warning_count", "warnings")
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.size = 0
+        self.warnings: list[str] = []
+        self.warning_count = 0
+
+    def warn(self, text: str) -> None:
+        """Keep the first twenty warnings and count the others."""
+        self.warning_count += 1
+        if len(self.warnings) < 20:
+            self.warnings.append(text)
+
+
+# What a layer's author did wrong, as opposed to what the host lacks.
+_AUTHOR = frozenset(
+    (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+    )
+)
+
+
+def explain_failure(error: OSError, entry: Entry) -> UsercontainerError:
+    """Say what went wrong with an entry: the layer's fault, no room, or the host's."""
+    name = printable_name(entry.name)
+    if error.errno in _AUTHOR:
+        return InvalidFormat(f"broken layer: {name} cannot be placed: {error.strerror}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"no room for {name}: {error.strerror}", hint="free some space, or remove unused images"
+        )
+    return HostError(f"cannot unpack {name}: {error.strerror}", hint="see `usercontainer doctor`")

@@ -15,16 +15,31 @@ import errno
 import os
 import stat
 
-from usercontainerd.base.errors import HostError, InvalidFormat, StoreError, UsercontainerError
+from usercontainerd.base.errors import HostError, InvalidFormat
 from usercontainerd.store import tar
-from usercontainerd.store.places import MAX_PATH, MAX_SYMLINKS, MappedIds, clean_path
+from usercontainerd.store.places import (
+    MAX_PATH,
+    MappedIds,
+    Summary,
+    clean_path,
+    explain_failure,
+    follow_symlinks,
+)
 from usercontainerd.store.tar import Entry, printable_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from usercontainerd.store.places import FileSystem
+    from usercontainerd.store.places import (
+        MAX_PATH,
+        FileSystem,
+        MappedIds,
+        Summary,
+        clean_path,
+        explain_failure,
+        follow_symlinks,
+    )
     from usercontainerd.store.recipe import Recorder
     from usercontainerd.store.tarreader import TarReader
 
@@ -32,39 +47,10 @@ if TYPE_CHECKING:
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."  # its bookkeeping, of no meaning here
+MAX_DEFERRED = 10_000  # hard links to files of lower layers
 OPAQUE_XATTR = b"user.overlay.opaque"
 MAX_TIME = (1 << 40) * 1_000_000_000
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# What a layer's author did wrong, as opposed to what the host lacks.
-_AUTHOR = frozenset(
-    (
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.EISDIR,
-        errno.EEXIST,
-        errno.ENOTEMPTY,
-    )
-)
-
-
-class Summary:
-    """What came out of a layer: entries, bytes of file content, and what could not be had rootless."""
-
-    __slots__ = ("entries", "size", "warning_count", "warnings")
-
-    def __init__(self) -> None:
-        self.entries = 0
-        self.size = 0
-        self.warnings: list[str] = []
-        self.warning_count = 0
-
-    def warn(self, text: str) -> None:
-        """Keep the first twenty warnings and count the others."""
-        self.warning_count += 1
-        if len(self.warnings) < 20:
-            self.warnings.append(text)
 
 
 class Unpacker:
@@ -77,6 +63,7 @@ class Unpacker:
         *,
         max_entries: int = 4_000_000,
         max_size: int = 1 << 40,
+        defer_links: bool = False,
         recorder: Recorder | None = None,
     ) -> None:
         self._fs = fs
@@ -84,6 +71,8 @@ class Unpacker:
         self._ids = ids
         self._max_entries = max_entries
         self._max_size = max_size
+        self._defer_links = defer_links
+        self._deferred: list[tuple[bytes, bytes]] = []
         # Directories get their times, and a set-group-ID bit (new files would inherit the group), at the
         # very end.
         self._directories: dict[bytes, tuple[int, int | None]] = {}
@@ -103,7 +92,7 @@ class Unpacker:
             try:
                 self._write_entry(entry, reader)
             except OSError as error:
-                raise _explain(error, entry) from error
+                raise explain_failure(error, entry) from error
         self._finish_directories()
         self.summary.entries = reader.entries
         return self.summary
@@ -142,40 +131,10 @@ class Unpacker:
         parent, slash, base = path.rpartition(b"/")
         if not slash:
             return path
-        real = self._follow(parent) if self._symlinks else parent
+        real = follow_symlinks(self._fs, self._symlinks, parent) if self._symlinks else parent
         self._real_parent = real + b"/" if real else b""
         self._parent = parent
         return self._real_parent + base
-
-    def _follow(self, path: bytes) -> bytes:
-        pending = path.split(b"/")[::-1]
-        real: list[bytes] = []
-        followed = 0
-        own = len(pending)  # of the pending parts, those that are the entry's and no symlink's
-        while pending:
-            part = pending.pop()
-            of_symlink = len(pending) >= own
-            own = min(own, len(pending))
-            if part == b"..":
-                real[-1:] = []
-                continue
-            real.append(part)
-            place = b"/".join(real)
-            if place in self._symlinks:
-                followed += 1
-                if followed > MAX_SYMLINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                target = self._fs.readlink(place)
-                if target.startswith(b"/"):
-                    real.clear()
-                else:
-                    real.pop()
-                pending += [p for p in reversed(target.split(b"/")) if p not in (b"", b".")]
-            elif of_symlink and not self._is_directory(place):
-                # What an entry names is made if missing, what a symlink names is not.
-                self._fs.lstat(place)
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return b"/".join(real)
 
     def _place(self, path: bytes, make: Callable[[], object]) -> None:
         """Call ``make``.
@@ -294,7 +253,11 @@ class Unpacker:
             return
         try:
             status = self._fs.lstat(source or b".")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            if self._defer_links and source and len(self._deferred) < MAX_DEFERRED:
+                self._make_room(path)
+                self._deferred.append((path, source))
+                return
             raise InvalidFormat(
                 f"the hard link {printable_name(path)} leads to {printable_name(source)}, which is not in its layer",
                 hint="build the image anew: a layer must hold the file that its hard links lead to",
@@ -354,6 +317,26 @@ class Unpacker:
         # with it.
         if stat.S_ISDIR(status.st_mode):
             self._fs.setxattr(target, OPAQUE_XATTR, b"y", follow_symlinks=False)
+
+    def _make_room(self, path: bytes) -> None:
+        self._make_parents(path)
+        try:
+            self._fs.lstat(path)
+        except FileNotFoundError:
+            return
+        self._remove(path)
+
+    def list_deferred(self) -> list[tuple[bytes, bytes]]:
+        """Return the hard links to files of lower layers, as (name, file); names that were taken later are none."""
+        left = []
+        for path, source in self._deferred:
+            try:
+                self._fs.lstat(path)
+            except FileNotFoundError:
+                left.append((path, source))
+            except NotADirectoryError:
+                pass
+        return left
 
     def _finish_special(self, path: bytes, entry: Entry) -> None:
         """Owner and time of what cannot be opened: symlinks and FIFOs."""
@@ -463,19 +446,8 @@ class Unpacker:
             except OSError as error:
                 # A later entry may have replaced it, or a directory above it by a symlink.
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    raise _explain(error, Entry(path)) from error
+                    raise explain_failure(error, Entry(path)) from error
 
 
 def _clamp(time: int) -> int:
     return max(-MAX_TIME, min(MAX_TIME, time))
-
-
-def _explain(error: OSError, entry: Entry) -> UsercontainerError:
-    name = printable_name(entry.name)
-    if error.errno in _AUTHOR:
-        return InvalidFormat(f"broken layer: {name} cannot be placed: {error.strerror}")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"no room for {name}: {error.strerror}", hint="free some space, or remove unused images"
-        )
-    return HostError(f"cannot unpack {name}: {error.strerror}", hint="see `usercontainer doctor`")

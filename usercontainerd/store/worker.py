@@ -13,7 +13,7 @@ from usercontainerd.base import errors
 from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError
 from usercontainerd.kernel.spawning import spawn
 from usercontainerd.oci.digest import Digest, is_digest
-from usercontainerd.store.outputs import ArchiveStream, ChangeStream, PathStream, Rebuilding
+from usercontainerd.store.outputs import ArchiveStream, ChangeStream, Output, PathStream, Rebuilding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from usercontainerd.kernel.idmap import IdMap
-    from usercontainerd.store.outputs import Output
 
     _Stream = TypeVar("_Stream", bound=Output)
 
@@ -46,9 +45,10 @@ class Unpacked:
     """What an unpacked layer is: its diffID, entries, bytes of file content, and what had to be left out.
 
     ``needs_blob`` says that its archive cannot be made again from its files: the compressed blob must be kept.
+    ``links`` counts the hard links to files of lower layers, which ``Worker.resolve_links`` has yet to make.
     """
 
-    __slots__ = ("diff_id", "entries", "needs_blob", "size", "tar_size", "warnings")
+    __slots__ = ("diff_id", "entries", "links", "needs_blob", "size", "tar_size", "warnings")
 
     def __init__(self, reply: dict[str, object]) -> None:
         diff_id = str(reply["diff_id"])
@@ -59,6 +59,7 @@ class Unpacked:
         self.size = int(str(reply["size"]))
         self.tar_size = int(str(reply["tar_size"]))
         self.needs_blob = bool(reply["needs_blob"])
+        self.links = int(str(reply["links"]))
         warnings = reply["warnings"]
         self.warnings = [str(w) for w in warnings] if isinstance(warnings, list) else []
 
@@ -185,8 +186,13 @@ class Worker:
         """
         self._order({"do": "stage", "name": name}, (staging, trash, lock))
 
-    def start_unpack(self, directory: str, limits: UnpackLimits, algorithm: str) -> Unpacking:
-        """Begin to unpack a layer into ``directory``."""
+    def start_unpack(
+        self, directory: str, limits: UnpackLimits, algorithm: str, *, defer_links: bool = False
+    ) -> Unpacking:
+        """Begin to unpack a layer into ``directory``.
+
+        With ``defer_links`` hard links to files that the layer lacks are for ``resolve_links``, else an error.
+        """
         opened: list[int] = []
         try:
             opened.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
@@ -200,6 +206,7 @@ class Worker:
                 "max_size": limits.size,
                 "max_ratio": limits.ratio,
                 "max_entries": limits.entries,
+                "defer_links": defer_links,
             }
             self._order(order, (directory_fd, stream_read, reply_write))
         except BaseException:
@@ -258,6 +265,15 @@ class Worker:
         return self._start_layers(
             "differences", [*directories, *others], ChangeStream, count=len(directories)
         )
+
+    def resolve_links(self, layer_directory: str, lowers: Sequence[str]) -> None:
+        """Make the hard links of a layer to files of the ``lowers`` (``diff`` directories, the highest first).
+
+        For a layer where that is done already, compare: raises ``StoreError`` if it was completed with other files
+        than these, ``InvalidFormat`` if a link leads to nothing.
+        """
+        with self._start_layers("links", [layer_directory, *lowers], Output) as output:
+            output.read(1)
 
     def _start_layers(
         self, do: str, directories: Sequence[str], kind: type[_Stream], **more: object

@@ -38,6 +38,8 @@ from usercontainerd.store.archive import TreeArchiver
 from usercontainerd.store.changes import list_changes
 from usercontainerd.store.differences import list_differences
 from usercontainerd.store.inflate import Codecs, Replay, read_head
+from usercontainerd.store.links import NAME as LINKS
+from usercontainerd.store.links import render_links, resolve_links
 from usercontainerd.store.overlay import open_layers
 from usercontainerd.store.pipeline import Bounds, LayerStream
 from usercontainerd.store.places import MappedIds
@@ -232,6 +234,7 @@ def unpack_stream(order: dict[str, Any], fds: Sequence[int], codecs: Codecs, ids
         )
         head = read_head(lambda count: os.read(stream, count))
         codecs.prepare(head)
+        above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.chroot(".")
         _forget_modules()
         recorder = Recorder(recipe, codecs.gzip)
@@ -242,11 +245,17 @@ def unpack_stream(order: dict[str, Any], fds: Sequence[int], codecs: Codecs, ids
             algorithm=order["algorithm"],
         )
         unpacker = Unpacker(
-            os, ids, max_entries=order["max_entries"], max_size=order["max_size"], recorder=recorder
+            os,
+            ids,
+            max_entries=order["max_entries"],
+            max_size=order["max_size"],
+            defer_links=order["defer_links"],
+            recorder=recorder,
         )
         summary = unpacker.unpack(TarReader(source, recorder.add))
         diff_id = source.finish(recorder.add)
         is_complete = recorder.finish()
+        links = _write_links(unpacker, above)
     except UsercontainerError as error:
         return _encode_error(error)
     except OSError as error:
@@ -258,10 +267,33 @@ def unpack_stream(order: dict[str, Any], fds: Sequence[int], codecs: Codecs, ids
             "size": summary.size,
             "tar_size": source.size,
             "needs_blob": not is_complete,
+            "links": links,
             "warnings": summary.warnings,
             "warning_count": summary.warning_count,
         }
     ).encode()
+
+
+def _write_links(unpacker: Unpacker, directory: int) -> int:
+    """Write down the links to lower layers, if there are any; return how many."""
+    links = unpacker.list_deferred()
+    if links:
+        fd = os.open(
+            LINKS,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+            dir_fd=directory,
+        )
+        with open(fd, "wb") as file:
+            file.write(render_links(links))
+    return len(links)
+
+
+def links_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _ids: MappedIds) -> bytes:
+    """Make or compare the hard links of the first layer to files of the others; nothing is written to the stream."""
+    base, stream = fds
+    layer, *lowers = order["names"]
+    return _write_output(stream, lambda _write: resolve_links(base, layer, lowers))
 
 
 def rebuild_stream(_order: dict[str, Any], fds: Sequence[int], codecs: Codecs, _ids: MappedIds) -> bytes:
@@ -356,5 +388,6 @@ _CHILDREN = {
     "archive": archive_stream,
     "export": archive_stream,
     "changes": changes_stream,
+    "links": links_stream,
     "differences": differences_stream,
 }

@@ -23,11 +23,11 @@ def unpack_and_rebuild(data: bytes, **limits: int) -> bytes | None:
     fd = os.memfd_create("recipe")
     recorder = Recorder(os.dup(fd), **limits)
     try:
-        Unpacker(fs, IDS, recorder=recorder).unpack(TarReader(source := BytesSource(data), recorder.add))
-        recorder.add(source.data.read())
-    finally:
-        complete = recorder.finish()
-    try:
+        try:
+            Unpacker(fs, IDS, recorder=recorder).unpack(TarReader(source := BytesSource(data), recorder.add))
+            recorder.add(source.data.read())
+        finally:
+            complete = recorder.finish()
         if not complete:
             assert os.fstat(fd).st_size == 0
             return None

@@ -14,9 +14,9 @@ from tests.support.fakeregistry import build_tar, file, member
 from tests.support.memoryfs import MemoryFileSystem, Node
 from tests.unit.store.test_tar import BytesSource
 from usercontainerd.base.errors import HostError, InvalidFormat, StoreError, SubIdsMissing, UsercontainerError
-from usercontainerd.store.places import MappedIds, clean_path
+from usercontainerd.store.places import MappedIds, Summary, clean_path
 from usercontainerd.store.tarreader import TarReader
-from usercontainerd.store.unpack import Summary, Unpacker
+from usercontainerd.store.unpack import Unpacker
 
 IDS = MappedIds([(0, 1), (1, 65536)], [(0, 1), (1, 65536)])
 DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
