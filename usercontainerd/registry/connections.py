@@ -33,11 +33,13 @@ MAX_HEADERS = 256 * 1024  # bytes before the body, all interim answers included
 class Limits:
     """In seconds: ``connect`` for each address, ``read`` without a byte, ``answer`` until all headers are there.
 
-    A body brings at least ``least`` bytes in each ``window`` seconds of waiting.
+    ``write`` is for each piece of a body that is sent. One that comes brings at least ``least`` bytes in each
+    ``window`` seconds of waiting.
     """
 
     connect: float = 15.0
     read: float = 60.0
+    write: float = 60.0
     answer: float = 120.0
     least: int = 16 * 1024
     window: float = 60.0
@@ -54,9 +56,9 @@ class TooMuch(OSError):
 class Guard:
     """What all connections of one transport share: its limits, and the switch that ends them."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, closed: threading.Event | None = None) -> None:
         self.limits = limits
-        self.closed = threading.Event()
+        self.closed = closed or threading.Event()
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -175,9 +177,8 @@ class _Guarded:
         self.guard.watch(self)
 
     def send(self, data: Any) -> None:
-        # Each piece of a body within the time that a piece of an answer has.
         if self.sock is not None:
-            self.sock.settimeout(self.guard.limits.read)
+            self.sock.settimeout(self.guard.limits.write)
         if self.guard.closed.is_set():
             raise ConnectionAbortedError("closed")
         super().send(data)  # type: ignore[misc]

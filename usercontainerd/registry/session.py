@@ -90,11 +90,13 @@ class Session:
         scope: tuple[str, ...] | None = None,
         body: bytes | Iterable[bytes] | None = None,
         retry: bool | None = None,
+        patient: bool = False,
     ) -> Response:
         """Send a request to the registry and return the answer, whatever its status.
 
         ``scope`` is what a token is to allow, pulling by default, nothing if empty. What can be sent again without
-        harm (``retry``; by default what only reads) is tried again after failures that may pass.
+        harm (``retry``; by default what only reads) is tried again after failures that may pass. ``patient`` is for
+        what takes a registry long to do.
         """
         again = method in _SAFE if retry is None else retry
         scope = (self.build_scope(),) if scope is None else scope
@@ -102,7 +104,7 @@ class Session:
         while True:
             retry_after = None
             try:
-                response = self._authenticate(method, url, headers or {}, scope, body)
+                response = self._authenticate(method, url, headers or {}, scope, body, patient=patient)
                 self._reached = True
                 if not again or response.status not in RETRIED:
                     return response
@@ -128,13 +130,15 @@ class Session:
         headers: Mapping[str, str],
         scope: tuple[str, ...],
         body: bytes | Iterable[bytes] | None,
+        *,
+        patient: bool,
     ) -> Response:
         own = find_origin(url) == find_origin(self.find_base())
         tokens = self._find_tokens()
         renewed = False
         for _ in range(_AUTHENTICATIONS):
             authorization = tokens.find(scope) if own else None
-            response = self.follow(method, url, headers, authorization, body)
+            response = self.follow(method, url, headers, authorization, body, patient=patient)
             if response.status != 401 or not own or find_origin(response.url) != find_origin(url):
                 return response
             challenges = parse_challenges(response.header("WWW-Authenticate"))
@@ -180,6 +184,8 @@ class Session:
         headers: Mapping[str, str],
         authorization: str | None,
         body: bytes | Iterable[bytes] | None = None,
+        *,
+        patient: bool = False,
     ) -> Response:
         """Send one request and follow where reading ones are redirected to, as far as ``origins`` allows."""
         first = find_origin(url)
@@ -193,7 +199,7 @@ class Session:
             # A registry that may be insecure need not prove who it is; others who get something from us must.
             gives = authorization is not None or body is not None
             verify = not self.endpoint.insecure or (gives and origin[1] != registry)
-            response = self._transport.request(method, url, sent, verify=verify, body=body)
+            response = self._transport.request(method, url, sent, verify=verify, body=body, patient=patient)
             if response.status not in _REDIRECTS:
                 return response
             location = response.header("Location")

@@ -13,6 +13,7 @@ import http.client
 import http.cookiejar
 import ssl
 import threading
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import requests
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 CONNECTIONS = 16  # to one host, kept for the next request
+WORKING = 600.0  # seconds for which a registry may be silent while it works on what it was sent
 USER_AGENT = f"usercontainerd/{__version__}"
 
 
@@ -111,22 +113,23 @@ class Transport:
         limits = limits or Limits()
         self.patience = patience or Patience()
         self._guard = Guard(limits)
-        self._timeouts = (limits.connect, limits.read)
+        working = replace(limits, read=max(limits.read, WORKING), answer=max(limits.answer, WORKING))
+        self._patient = Guard(working, self._guard.closed)
         self._environment = dict(environment or {})
         self._certificates = certificates or Certificates(system=find_system_authorities(self._environment))
         self._lock = threading.Lock()
-        self._sessions: dict[bool | None, requests.Session] = {}
+        self._sessions: dict[tuple[bool | None, Guard], requests.Session] = {}
 
-    def _find_session(self, url: str, verify: bool) -> requests.Session:
+    def _find_session(self, url: str, verify: bool, guard: Guard) -> requests.Session:
         """The session for plain HTTP, for TLS that is verified, or for TLS that is not."""
         kind = verify if url.lower().startswith("https:") else None
         with self._lock:
-            session = self._sessions.get(kind)
+            session = self._sessions.get((kind, guard))
             if session is None:
-                session = self._sessions[kind] = self._build_session(kind)
+                session = self._sessions[kind, guard] = self._build_session(kind, guard)
             return session
 
-    def _build_session(self, kind: bool | None) -> requests.Session:
+    def _build_session(self, kind: bool | None, guard: Guard) -> requests.Session:
         session = requests.Session()
         # Else requests would send passwords from ~/.netrc and read proxies from a daemon's environment.
         session.trust_env = False
@@ -134,16 +137,16 @@ class Transport:
         session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         session.adapters.clear()
         if kind is None:
-            session.mount("http://", GuardedAdapter(self._guard, CONNECTIONS))
+            session.mount("http://", GuardedAdapter(guard, CONNECTIONS))
             return session
         # Only who speaks TLS reads the authorities: it takes 10 ms.
         certificates = self._certificates
         context = certificates.build_context(verify=kind, own=False)
-        session.mount("https://", GuardedAdapter(self._guard, CONNECTIONS, context))
+        session.mount("https://", GuardedAdapter(guard, CONNECTIONS, context))
         if certificates.pairs:
             context = certificates.build_context(verify=kind, own=True)
             session.mount(
-                f"https://{certificates.host.lower()}/", GuardedAdapter(self._guard, CONNECTIONS, context)
+                f"https://{certificates.host.lower()}/", GuardedAdapter(guard, CONNECTIONS, context)
             )
         return session
 
@@ -153,6 +156,7 @@ class Transport:
         One that is just connecting ends when that succeeds or fails.
         """
         self._guard.close()
+        self._patient.close()
         with self._lock:
             for session in self._sessions.values():
                 session.close()
@@ -170,26 +174,28 @@ class Transport:
         *,
         verify: bool = True,
         body: bytes | Iterable[bytes] | None = None,
+        patient: bool = False,
     ) -> Response:
         """Send one request and return the answer, whatever its status.
 
-        A ``body`` that is not bytes has ``__len__`` too, and is sent as it is iterated. Raises ``ConnectionFailed``,
-        ``RegistryError``, ``Cancelled``.
+        A ``body`` that is not bytes has ``__len__`` too, and is sent as it is iterated. ``patient`` is for what takes
+        a registry long to do. Raises ``ConnectionFailed``, ``RegistryError``, ``Cancelled``.
         """
+        guard = self._patient if patient else self._guard
         if self._guard.closed.is_set():
             raise Cancelled("the transfer was stopped")
         all_headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         if not verify:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         try:
-            response = self._find_session(url, verify).request(
+            response = self._find_session(url, verify, guard).request(
                 method,
                 url,
                 headers=all_headers,
                 data=body,
                 stream=True,
                 allow_redirects=False,
-                timeout=self._timeouts,
+                timeout=(guard.limits.connect, guard.limits.read),
                 verify=verify,
                 proxies=self._proxies(url),
             )

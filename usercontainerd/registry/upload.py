@@ -154,6 +154,7 @@ class Uploader:
             scope=self._scope,
             body=body if body is not None and len(body) else b"",
             retry=False,
+            patient=True,
         )
         if body is not None and response.status in (*RETRIED, 413):
             response.close()
@@ -253,7 +254,7 @@ class Uploader:
                 raise explain_mismatch(wanted, digest, what="manifest", where=self._session.repository)
         url = self._session.build_url(f"manifests/{quote(wanted, safe=':')}")
         response = self._session.request(
-            "PUT", url, {"Content-Type": media_type}, scope=self._scope, body=data, retry=True
+            "PUT", url, {"Content-Type": media_type}, scope=self._scope, body=data, retry=True, patient=True
         )
         self._session.expect(response, (200, 201, 202))
         response.close()

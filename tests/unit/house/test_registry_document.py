@@ -10,6 +10,7 @@ from usercontainerd.oci.manifest import MAX_LAYERS, MAX_MANIFEST, MAX_MANIFESTS
 from usercontainerd.registry import listing, patience, session
 from usercontainerd.registry.connections import MAX_HEADERS, Limits
 from usercontainerd.registry.patience import Patience
+from usercontainerd.registry.transport import WORKING
 from usercontainerd.store.worker import UnpackLimits
 
 TEXT = (TOP / "docs/registry-safety.md").read_text(encoding="utf-8")
@@ -31,6 +32,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"{limits.connect:.0f} s",
         f"{limits.read:.0f} s",
         f"{limits.answer:.0f} s",
+        f"{WORKING:.0f} s",
         f"{limits.least // 1024} KiB in {limits.window:.0f} s",
         f"{MAX_HEADERS // 1024} KiB",
         f"{MAX_MANIFEST // 1024 // 1024} MiB",

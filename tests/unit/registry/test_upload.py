@@ -15,6 +15,7 @@ from usercontainerd.base.errors import Cancelled, DigestMismatch, PullDenied, Re
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.manifest import Descriptor
 from usercontainerd.registry.authentication import Credentials
+from usercontainerd.registry.connections import Limits
 from usercontainerd.registry.patience import Patience
 from usercontainerd.registry.transport import ConnectionFailed
 from usercontainerd.registry.upload import Uploader
@@ -261,6 +262,27 @@ def test_manifests(registry: FakeRegistry, make_client: Make) -> None:
     registry.rules["/v2/app/manifests/latest"] = lambda h: h.answer(405)
     with pytest.raises(RegistryError, match="lets nobody delete"):
         target.delete_manifest("latest")
+
+
+def test_a_registry_may_work_on_what_it_got(registry: FakeRegistry, make_client: Make) -> None:
+    """Longer than it may be silent otherwise."""
+
+    def work(handler: Handler) -> None:
+        handler.registry.stopped.wait(0.6)
+        name = handler.path.partition("?")[0].rpartition("/")[2]
+        registry.uploads.take(handler, name, {"digest": NEW_BLOB.digest})
+
+    def wait(handler: Handler) -> None:
+        handler.registry.stopped.wait(0.6)
+        handler.answer(404)
+
+    registry.uploads.rules["PUT"] = work
+    client = make_client(limits=Limits(read=0.2, answer=0.3), patience=Patience(tries=1))
+    Uploader(client.session).put_blob(NEW_BLOB, io.BytesIO(NEW))
+    assert registry.blobs[NEW_BLOB.digest] == NEW
+    registry.rules["/v2/app/tags/list"] = wait
+    with pytest.raises(ConnectionFailed, match=r"no .*answer within the time"):
+        client.list_tags()
 
 
 def test_a_token_that_runs_out_meanwhile(registry: FakeRegistry, make_client: Make) -> None:
