@@ -13,6 +13,7 @@ from types import FrameType
 from machinelib import machines, native
 from machinelib.cache import Artifact, clean_artifacts, say
 from machinelib.cgroup import require_hierarchy
+from machinelib.desktop import hash_desktop, obtain_desktop
 from machinelib.diskimage import hash_image, obtain_disk_image
 from machinelib.hosttools import MachineError
 from machinelib.kernel import KernelPlan, run_kernel_order
@@ -84,6 +85,9 @@ def _add_order_options(parser: argparse.ArgumentParser) -> None:
 def _add_boot_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--registry", action="store_true", help="with a seeded registry at localhost:5000")
     parser.add_argument("--registry-big", action="store_true", help="... that has a large image, too")
+    parser.add_argument(
+        "--desktop", action="store_true", help="with GTK, an X server without a screen, D-Bus clients"
+    )
     parser.add_argument(
         "--disk", action="store_true", help="what the machine writes goes to disk, not to memory"
     )
@@ -186,6 +190,8 @@ def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
     layers = [obtain_installation(rootfs), rootfs]
     if options.registry or options.registry_big:
         layers[1:1] = obtain_registry(rootfs, options.registry_big)
+    if options.desktop:
+        layers[1:1] = [obtain_desktop(rootfs)]
     return layers
 
 
@@ -262,7 +268,7 @@ def act_clean(options: argparse.Namespace) -> int:
     """Remove what no machine needs any more."""
     machines.sweep_machines()
     rootfs = f"rootfs-{hash_recipe(Recipe())}"
-    lane = {f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}"}
+    lane = {f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}", f"desktop-{hash_desktop(rootfs)}"}
     keep = set() if options.all else {rootfs, *lane, *list_artifact_names(rootfs)}
     for name in clean_artifacts(lambda name, _age: name not in keep):
         say(f"removed {name}")

@@ -6,30 +6,15 @@ library than the host may have: it runs with the loader and library of the machi
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from machinelib.apt import open_suite, run_tool
 from machinelib.cache import Artifact, find_cache_directory, obtain_artifact, say
 from machinelib.hosttools import MachineError, require_programs
 from machinelib.recipe import hash_inputs
-
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_DEFAULT_MIRROR = "http://deb.debian.org/debian"
-
-_CONFIGURATION = """\
-Dir "{directory}";
-Dir::State::status "/dev/null";
-Dir::Etc::main "/dev/null";
-Dir::Etc::parts "/dev/null";
-Acquire::Languages "none";
-Acquire::Check-Valid-Until "false";
-APT::Architecture "amd64";
-APT::Sandbox::User "root";
-"""
 
 
 @dataclass(frozen=True)
@@ -57,14 +42,14 @@ def hash_kernel(system_name: str) -> str:
 
 
 def _fetch_kernel(stage: Path, system: Path) -> None:
-    require_programs("apt-get", "dpkg-deb", "patchelf")
+    require_programs("dpkg-deb", "patchelf")
     say("fetching user-mode Linux")
     try:
-        package = _download_newest(stage / "apt")
+        (package,) = open_suite(stage / "apt", "sid", "amd64").download(["user-mode-linux"])
     except (MachineError, OSError) as error:
         say(f"sid's user-mode-linux cannot be had ({error}); taking this Debian's own, which is slower")
         package = _download_own(stage)
-    _run(["dpkg-deb", "-x", str(package), str(stage / "unpacked")])
+    run_tool(["dpkg-deb", "-x", str(package), str(stage / "unpacked")])
     unpacked = stage / "unpacked"
     (unpacked / "usr/lib/uml/modules").rename(stage / "modules")
     shutil.copy(unpacked / "usr/bin/linux.uml", stage / "linux")
@@ -74,38 +59,12 @@ def _fetch_kernel(stage: Path, system: Path) -> None:
     _relink_program(stage, system)
 
 
-def _download_newest(directory: Path) -> Path:
-    for name in ("etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial"):
-        (directory / name).mkdir(parents=True)
-    mirror = os.environ.get("MACHINE_MIRROR", _DEFAULT_MIRROR)
-    (directory / "etc/apt/sources.list").write_text(f"deb [signed-by={_KEYRING}] {mirror} sid main\n")
-    configuration = directory / "apt.conf"
-    configuration.write_text(_CONFIGURATION.format(directory=directory))
-    environment = {**os.environ, "APT_CONFIG": str(configuration)}
-    # Whatever proxy the host's apt uses is the one that works here.
-    for line in _read_host_proxies():
-        with configuration.open("a") as file:
-            file.write(line + "\n")
-    _run(["apt-get", "update", "--quiet=2"], env=environment)
-    return _download(directory, environment)
-
-
-def _read_host_proxies() -> list[str]:
-    shown = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
-    prefixes = ("Acquire::http::", "Acquire::https::")
-    return [line for line in shown.stdout.splitlines() if line.startswith(prefixes) and '""' not in line]
-
-
 def _download_own(directory: Path) -> Path:
-    return _download(directory, dict(os.environ))
-
-
-def _download(directory: Path, environment: dict[str, str]) -> Path:
-    _run(["apt-get", "download", "user-mode-linux"], env=environment, cwd=directory)
+    run_tool(["apt-get", "download", "user-mode-linux"], directory=directory)
     found = sorted(directory.glob("user-mode-linux_*.deb"))
     if not found:
         raise MachineError("apt-get downloaded nothing")
-    return found[0].rename(directory.parent / found[0].name)
+    return found[0]
 
 
 def _relink_program(stage: Path, system: Path) -> None:
@@ -114,7 +73,7 @@ def _relink_program(stage: Path, system: Path) -> None:
     libraries = next(iter(sorted((system / "usr/lib").glob("x86_64-linux-gnu"))))
     for name in ("ld-linux-x86-64.so.2", "libc.so.6"):
         shutil.copy((libraries / name).resolve(), stage / name)
-    _run(
+    run_tool(
         [
             "patchelf",
             *("--set-interpreter", str(final / "ld-linux-x86-64.so.2")),
@@ -122,10 +81,3 @@ def _relink_program(stage: Path, system: Path) -> None:
             str(stage / "linux"),
         ]
     )
-
-
-def _run(command: list[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        raise MachineError(f"{' '.join(command[:3])}: {last[0]}")
