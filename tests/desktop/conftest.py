@@ -1,0 +1,9 @@
+"""Fixtures of the desktop lane."""
+
+from __future__ import annotations
+
+from tests.support.containers import container
+from tests.support.desktop import display, take_picture
+from tests.support.images import images
+
+__all__ = ["container", "display", "images", "take_picture"]
