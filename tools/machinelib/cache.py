@@ -138,7 +138,11 @@ def clean_artifacts(is_stale: Callable[[str, float], bool]) -> list[str]:
     removed = []
     for path in sorted(cache.iterdir()):
         name = path.name.removeprefix(".stage-")
-        if "-" not in name or not is_stale(name, time.time() - path.stat().st_mtime):
+        try:
+            age = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue  # somebody else is cleaning
+        if "-" not in name or not is_stale(name, age):
             continue
         try:
             fd = _take_lock(cache, name, fcntl.LOCK_EX | fcntl.LOCK_NB)
