@@ -241,3 +241,28 @@ def test_without_a_daemon_every_verb_works(container: Make) -> None:
             assert done.returncode == 0, f"{words}: {done.stderr}"
     finally:
         run("systemctl", "--user", "unmask", "--runtime", "usercontainerd.service")
+
+
+def test_events_and_reload(container: Make) -> None:
+    one = container(SLEEPER)
+    assert read(ROOT, MANAGER, "Version")
+    run("systemctl", "--user", "reload", "usercontainerd")
+    monitor = subprocess.Popen(
+        ["busctl", "--user", "--json=short", "monitor", NAME], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        time.sleep(0.5)
+        one.start()
+        run("usercontainer", "tag", BUSYBOX, "localhost/event:1")
+        time.sleep(0.3)
+        run("usercontainer", "rmi", "localhost/event:1")
+        one.stop()
+        time.sleep(0.5)
+    finally:
+        monitor.terminate()
+    out, _ = monitor.communicate()
+    messages = [json.loads(line) for line in out.splitlines()]
+    events = [m["payload"]["data"][:3] for m in messages if m.get("member") == "Event"]
+    assert ["container", "start", one.name] in events
+    assert ["container", "die", one.name] in events
+    assert [kind for kind, *_ in events].count("image") >= 2

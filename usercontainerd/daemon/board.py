@@ -121,10 +121,16 @@ class Board:
             if one is None:
                 one = self.images[key] = ImageObject(self._service, record)
                 self._service.server.add(one.path, one)
-            else:
-                self._service.server.report_changes(one.path, one, one.update(record))
+                self._service.report_image("add", one)
+                continue
+            changed = one.update(record)
+            self._service.server.report_changes(one.path, one, changed)
+            if "Names" in changed:
+                self._service.report_image("rename", one)
         for key in set(self.images) - set(records):
-            self._service.server.remove(self.images.pop(key).path)
+            gone = self.images.pop(key)
+            self._service.server.remove(gone.path)
+            self._service.report_image("remove", gone)
         self._service.report_counts()
 
     # Being told

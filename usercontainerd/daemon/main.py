@@ -64,6 +64,7 @@ async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    loop.add_signal_handler(signal.SIGHUP, service.look_again)
     await service.start()
     # The name by which systemd takes the service for started comes last.
     for owner, name in ((applications, APPLICATIONS_NAME), (connection, NAME)):

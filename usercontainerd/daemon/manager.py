@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.daemon.call import Call, Options
+    from usercontainerd.daemon.image import ImageObject
     from usercontainerd.daemon.service import Service
     from usercontainerd.engine.containers import Container
 
@@ -263,6 +264,11 @@ class ManagerObject(Provider):
         details = {"image": container.summary.image, "before": before}
         if container.exit is not None and action == "die":
             details["exit-status"] = str(container.exit.status)
-        self._service.server.emit(
-            "/org/usercontainer1", self, "Event", "container", action, container.name, details
-        )
+        self._emit_event("container", action, container.name, details)
+
+    def report_image(self, action: str, one: ImageObject) -> None:
+        """Send the event that an image has come (``add``), gone (``remove``) or has other names (``rename``)."""
+        self._emit_event("image", action, one.name, {"id": str(one.record.id)})
+
+    def _emit_event(self, kind: str, action: str, name: str, details: dict[str, str]) -> None:
+        self._service.server.emit("/org/usercontainer1", self, "Event", kind, action, name, details)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.daemon.connection import Connection
     from usercontainerd.daemon.container import ContainerObject
+    from usercontainerd.daemon.image import ImageObject
     from usercontainerd.daemon.jobs import Job
     from usercontainerd.engine.context import Context
 
@@ -221,6 +222,15 @@ class Service:
         """A container has another state now."""
         self.manager.report_state(one.container, before)
         self.applications.report(one)
+
+    def report_image(self, action: str, one: ImageObject) -> None:
+        """An image has come, gone, or has other names."""
+        self.manager.report_image(action, one)
+
+    def look_again(self) -> None:
+        """Read everything anew, as ``systemctl --user reload`` asks for."""
+        self.board.definitions_changed()
+        self.board.images_changed()
 
     def job_ended(self, job: Job) -> None:
         """A job has ended."""
