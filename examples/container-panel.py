@@ -183,7 +183,7 @@ class ContainerPage(Adw.NavigationPage):
         self.name = read(proxy, "Name")
         super().__init__(title=self.name)
         self.cancellable = Gio.Cancellable()
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.following = False
 
         header = Adw.HeaderBar()
         self.start = make_button("media-playback-start-symbolic", "Start", "app.start", self.name)
@@ -220,8 +220,8 @@ class ContainerPage(Adw.NavigationPage):
         layout.add_top_bar(self.banner)
         self.set_child(layout)
         self.connect("hidden", lambda _page: self.cancellable.cancel())
-        self.update()
         self.open_log()
+        self.update()
 
     def update(self) -> None:
         """Show what the properties say now."""
@@ -232,9 +232,14 @@ class ContainerPage(Adw.NavigationPage):
         failure = explain_failure(self.proxy)
         self.banner.set_title(f"This container failed: {failure}")
         self.banner.set_revealed(bool(failure))
+        if read(self.proxy, "State") == "running" and not self.following:
+            self.open_log()
 
     def open_log(self) -> None:
         """Ask for the log: it comes on a pipe, whose reading end is in the answer."""
+        self.following = True
+        self.buffer.set_text("")
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         options = {"follow": GLib.Variant("b", True), "lines": GLib.Variant("u", LOG_LINES)}
         self.proxy.call_with_unix_fd_list(
             "Logs",
@@ -263,12 +268,13 @@ class ContainerPage(Adw.NavigationPage):
         self.stream.read_bytes_async(65536, GLib.PRIORITY_DEFAULT, self.cancellable, self.on_bytes)
 
     def on_bytes(self, stream: Gio.InputStream, result: Gio.AsyncResult) -> None:
-        """Show what has come. Nothing is the end: the service gives the log of one whole run."""
+        """Show what has come. Nothing is the end: the container has ended, too, and may start again."""
         try:
             data = stream.read_bytes_finish(result).get_data()
         except GLib.Error:
             data = b""  # the page has been left
         if not data:
+            self.following = False
             stream.close_async(GLib.PRIORITY_DEFAULT, None, None)
             return
         self.append(self.decoder.decode(data))
@@ -519,8 +525,10 @@ class Window(Adw.ApplicationWindow):
         """The service has come or gone. Nothing depends on it: if it was killed, the next call starts it again."""
         if self.objects.get_name_owner():
             self.update()
-        else:
-            self.wake_service()
+            return
+        if self.dialog is not None and self.dialog.job is not None:
+            self.dialog.on_failed("The service has ended, and the pull with it.")
+        self.wake_service()
 
     def wake_service(self) -> None:
         """Call it by its well-known name, which starts it; GIO gets all objects anew once it is there."""

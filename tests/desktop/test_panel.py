@@ -106,6 +106,7 @@ def test_actions_from_outside(panel: Panel, container: Make) -> None:
     assert one.show("ActiveState") == "inactive"
     panel.activate("start", "nobody")
     panel.wait_for("There is no container “nobody”")
+    panel.press("Dismiss")
     panel.wait_without("There is no container")
 
 
@@ -118,9 +119,17 @@ def test_a_log_that_grows(panel: Panel, container: Make, take_picture: Take) -> 
     run("usercontainer", "exec", "web", "touch", "/run/more")
     panel.wait_for("one more line")
     take_picture("panel-log")
+    one.stop()
+    before = count_starts(panel)
+    panel.activate("start", "web")
+    wait_until(lambda: count_starts(panel) > before, "the log goes on with the next run")
     panel.activate("back")
     panel.wait_for("Running · ")
     panel.wait_without("one more line")
+
+
+def count_starts(panel: Panel) -> int:
+    return sum(text.count("listening on port 80") for text in panel.texts())
 
 
 def test_a_failure_is_shown(panel: Panel, container: Make, take_picture: Take) -> None:
@@ -148,22 +157,37 @@ def mirrored(images: ImageMaker) -> Iterator[ImageMaker]:
     target.unlink()
 
 
+def slow_down(maker: ImageMaker) -> None:
+    """An image of three larger layers, all of which take their time."""
+    layers = tuple(build_tar(file(f"{size}", os.urandom(size))) for size in (4_000_000, 2_500_000, 1_300_000))
+    maker.add("library/redis", tag="8", layers=layers)
+    large = [item for item in maker.registry.blobs.items() if len(item[1]) > 1_200_000]
+    for number, (digest, data) in enumerate(large):
+        maker.registry.rules[f"/v2/library/redis/blobs/{digest}"] = dribble(data, 20_000 * (1 + number))
+
+
 def test_a_pull_in_progress(panel: Panel, mirrored: ImageMaker, take_picture: Take) -> None:
-    sizes = (4_000_000, 2_500_000, 1_300_000)
-    layers = tuple(build_tar(file(f"layer{size}", os.urandom(size))) for size in sizes)
-    mirrored.add("library/redis", tag="8", layers=layers)
-    registry = mirrored.registry
-    blobs = [item for item in registry.blobs.items() if len(item[1]) > 1_200_000]
-    for number, (digest, data) in enumerate(blobs):
-        registry.rules[f"/v2/library/redis/blobs/{digest}"] = dribble(data, 20_000 * (1 + number))
+    slow_down(mirrored)
     panel.activate("pull", "docker.io/library/redis:8")
     panel.wait_for("docker.io/library/redis:8", " of ", "Cancel")
     panel.wait_for("Downloading · 3.")
     take_picture("panel-pull")
     panel.activate("cancel-pull")
     panel.wait_without("docker.io/library/redis:8")
-    registry.rules.clear()
+    mirrored.registry.rules.clear()
     panel.activate("pull", "docker.io/library/redis:8")
+    panel.wait_for("Pulled docker.io/library/redis:8")
+    run("usercontainer", "rmi", "docker.io/library/redis:8")
+
+
+def test_a_pull_of_a_service_that_is_killed(panel: Panel, mirrored: ImageMaker) -> None:
+    slow_down(mirrored)
+    panel.activate("pull", "docker.io/library/redis:8")
+    panel.wait_for("docker.io/library/redis:8", " of ", "Cancel")
+    os.kill(main_pid(), signal.SIGKILL)
+    panel.wait_for("The service has ended, and the pull with it.")
+    mirrored.registry.rules.clear()
+    panel.press("Pull")
     panel.wait_for("Pulled docker.io/library/redis:8")
 
 

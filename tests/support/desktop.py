@@ -127,16 +127,18 @@ class Panel:
         """Wait until this can be read no more."""
         wait_until(lambda: not self.shows(part), f"{part} goes from {self.texts()}", PATIENCE)
 
-    def press(self, name: str, row: str) -> None:
-        """Press the button of this name in the row that has this text."""
+    def press(self, name: str, row: str = "") -> None:
+        """Press the button of this name, in the row that has this text."""
         from gi.repository import Atspi
 
         for node in self._walk():
-            if node.get_role_name() == "list item" and any(row in text for text in collect(node)):
-                for child in walk(node):
-                    if child.get_role_name() == "button" and child.get_name() == name:
-                        assert Atspi.Action.do_action(child.get_action_iface(), 0)
-                        return
+            place = not row or (
+                node.get_role_name() == "list item" and any(row in text for text in collect(node))
+            )
+            for child in walk(node) if place else ():
+                if child.get_role_name() == "button" and child.get_name() == name:
+                    assert Atspi.Action.do_action(child.get_action_iface(), 0)
+                    return
         pytest.fail(f"there is no button {name!r} in a row {row!r}: {self.texts()}")
 
     def _walk(self) -> Iterator[Any]:
