@@ -177,6 +177,7 @@ def test_a_pull_in_progress(panel: Panel, mirrored: ImageMaker, take_picture: Ta
     mirrored.registry.rules.clear()
     panel.activate("pull", "docker.io/library/redis:8")
     panel.wait_for("Pulled docker.io/library/redis:8")
+    panel.press("Dismiss")
     run("usercontainer", "rmi", "docker.io/library/redis:8")
 
 
@@ -189,6 +190,7 @@ def test_a_pull_of_a_service_that_is_killed(panel: Panel, mirrored: ImageMaker) 
     mirrored.registry.rules.clear()
     panel.press("Pull")
     panel.wait_for("Pulled docker.io/library/redis:8")
+    panel.press("Dismiss")
 
 
 def dribble(data: bytes, size: int) -> Callable[[Handler], None]:
@@ -237,6 +239,24 @@ def test_the_service_cannot_be_had(panel: Panel, container: Make, take_picture: 
         run("systemctl", "--user", "unmask", "--runtime", "usercontainerd.service")
     panel.activate("connect")
     panel.wait_for("web", WEB_IMAGE)
+
+
+def test_it_begins_without_a_service(started: Panel, display: Display, container: Make) -> None:
+    """The last test: the application is another one from here on."""
+    container(SERVE.format(image=WEB_IMAGE), "web")
+    started.activate("quit")
+    started.process.wait(10)
+    run("systemctl", "--user", "mask", "--now", "--runtime", "usercontainerd.service")
+    panel = Panel(display)
+    try:
+        panel.wait_for("Service Not Available", "usercontainerd.service is masked")
+        run("systemctl", "--user", "unmask", "--runtime", "usercontainerd.service")
+        panel.press("Try Again")
+        panel.wait_for("web", WEB_IMAGE)
+    finally:
+        run("systemctl", "--user", "unmask", "--runtime", "usercontainerd.service")
+        complaints = panel.close()
+    assert "Traceback" not in complaints, complaints
 
 
 def main_pid() -> int:
