@@ -18,7 +18,7 @@ import socket
 from dbus_next import Message, MessageType, Variant
 from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus, _MessageWriter
-from dbus_next.constants import NameFlag, RequestNameReply
+from dbus_next.constants import MessageFlag, NameFlag, RequestNameReply
 
 from usercontainerd.base.errors import UsercontainerError
 
@@ -213,6 +213,20 @@ class Connection(MessageBus):  # type: ignore[misc]
     async def add_match(self, rule: str) -> None:
         """Have the bus deliver the signals of a match rule."""
         await self.ask(BUS, BUS_PATH, BUS, "AddMatch", "s", [rule])
+
+    def remove_match(self, rule: str) -> None:
+        """Take a match rule back, without waiting."""
+        self.post(
+            Message(
+                destination=BUS,
+                path=BUS_PATH,
+                interface=BUS,
+                member="RemoveMatch",
+                signature="s",
+                body=[rule],
+                flags=MessageFlag.NO_REPLY_EXPECTED,
+            )
+        )
 
     async def own_name(self, name: str) -> bool:
         """Become the owner of a well-known name; False if another process has it."""

@@ -162,14 +162,10 @@ class Server:
 
     async def watch_client(self, sender: str, gone: Callable[[], None]) -> Callable[[], None]:
         """Call ``gone`` when a client leaves the bus; at once if it has left. Returns what ends the watch."""
-        callbacks = self._watched.setdefault(sender, [])
-        callbacks.append(gone)
-        if len(callbacks) == 1:
-            rule = (
-                f"type='signal',sender='{BUS}',path='{BUS_PATH}',interface='{BUS}',"
-                f"member='NameOwnerChanged',arg0='{sender}'"
-            )
-            await self.connection.add_match(rule)
+        is_new = sender not in self._watched
+        self._watched.setdefault(sender, []).append(gone)
+        if is_new:
+            await self.connection.add_match(plan_watch(sender))
             there = await self.connection.ask(BUS, BUS_PATH, BUS, "NameHasOwner", "s", [sender])
             if not there[0]:
                 self._forget_client(sender)
@@ -181,8 +177,11 @@ class Server:
         return end
 
     def _forget_client(self, sender: str) -> None:
-        for callback in self._watched.pop(sender, ()):
+        if sender not in self._watched:
+            return
+        for callback in self._watched.pop(sender):
             callback()
+        self.connection.remove_match(plan_watch(sender))
 
     # Messages
 
@@ -316,6 +315,14 @@ class Server:
             parts += [f" {self.describe(name).xml}\n" for name in providers]
         parts += [f' <node name="{child}"/>\n' for child in children if child]
         return "".join([*parts, "</node>\n"])
+
+
+def plan_watch(client: str) -> str:
+    """The match rule for a client's end."""
+    return (
+        f"type='signal',sender='{BUS}',path='{BUS_PATH}',interface='{BUS}',"
+        f"member='NameOwnerChanged',arg0='{client}'"
+    )
 
 
 def check_provider(provider: Provider, description: Interface) -> None:

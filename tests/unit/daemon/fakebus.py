@@ -42,6 +42,9 @@ class FakeConnection:
     async def add_match(self, rule: str) -> None:
         self.rules.append(rule)
 
+    def remove_match(self, rule: str) -> None:
+        self.rules.remove(rule)
+
     def _next(self) -> int:
         self._serial += 1
         return self._serial

@@ -325,8 +325,12 @@ def test_clients_that_leave_are_noticed(play: Callable[[Test], None]) -> None:
         await server.watch_client(CLIENT, lambda: gone.append("two"))
         assert len(bus.rules) == 1
         end()
+        # One who comes back needs no second rule.
+        (await server.watch_client(CLIENT, lambda: gone.append("three")))()
+        assert len(bus.rules) == 1
         bus.leave(CLIENT)
         assert gone == ["two"]
+        assert bus.rules == []
         await server.watch_client(":1.99", lambda: gone.append("never there"))
         assert gone == ["two", "never there"]
 
