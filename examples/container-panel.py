@@ -154,7 +154,7 @@ def describe(proxy: Gio.DBusProxy) -> str:
     error = read(proxy, "LastError")
     text = read(proxy, "StatusText")
     status = read(proxy, "ExitStatus")
-    if error:
+    if error and state != "exited":
         return f"{state.capitalize()}: {error}"
     if state in ("starting", "restarting") and text:
         return f"{state.capitalize()}: {text}"

@@ -74,6 +74,7 @@ def test_a_containers_life_on_the_bus(container: Make) -> None:
     call(path, CONTAINER, "Stop", "a{sv}", "1", "timeout", "d", "5")
     assert read(path, CONTAINER, "State") == "exited"
     assert read(path, CONTAINER, "ExitStatus") == 0
+    assert read(path, CONTAINER, "LastError") == ""
     assert read(path, CONTAINER, "MainPID") == 0
 
 
@@ -84,6 +85,7 @@ def test_what_others_do_shows_by_itself(container: Make) -> None:
     wait_for(path, CONTAINER, "State", "running")
     os.kill(one.pid, signal.SIGKILL)
     wait_for(path, CONTAINER, "ExitStatus", 137)
+    assert read(path, CONTAINER, "LastError") == "it was killed by signal 9"
     one.path.unlink()
     run("usercontainer", "rm", one.name)
     run("systemctl", "--user", "daemon-reload")

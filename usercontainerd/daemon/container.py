@@ -21,6 +21,7 @@ from usercontainerd.engine.lifecycle import (
     stop_containers,
 )
 from usercontainerd.engine.lookup import find_init
+from usercontainerd.runtime.summary import describe_exit
 from usercontainerd.systemd.bus import escape_object_path
 
 TYPE_CHECKING = False
@@ -102,6 +103,8 @@ class ContainerObject(Provider):
     def _read_last_error(self) -> str:
         if self.container.state == State.INVALID:
             return self.container.summary.problem
+        if self.container.state == State.EXITED and self.container.exit is not None:
+            return describe_exit(self.container.exit)
         return self.status_text if self.container.state == State.FAILED else ""
 
     def update(self, container: Container, status_text: str) -> list[str]:

@@ -10,7 +10,7 @@ import os
 from usercontainerd.base.errors import SystemdError, printable
 from usercontainerd.base.names import check_container_name, unit_name
 from usercontainerd.base.paths import Paths
-from usercontainerd.runtime.summary import read_exit
+from usercontainerd.runtime.summary import describe_exit, read_exit
 from usercontainerd.systemd.bus import Bus
 from usercontainerd.systemd.manager import Manager, explain_failure
 from usercontainerd.systemd.wire import Variant
@@ -65,10 +65,7 @@ def describe_failure(paths: Paths, address: str, name: str) -> str:
     except SystemdError:
         pass
     record = read_exit(paths.container_data(name))
-    if record is not None and record.result == "exit-code":
-        text = f"it ended with exit status {record.status}"
-    else:
-        text = explain_failure("failed", properties)
+    text = (describe_exit(record) if record is not None else "") or explain_failure("failed", properties)
     text = f"{text[:1].upper()}{text[1:]}. See: journalctl --user -u {unit}"
     return escape_markup(printable(text)[:1000])
 

@@ -195,6 +195,21 @@ class ExitRecord:
         self.finished = finished
 
 
+def describe_exit(record: ExitRecord) -> str:
+    """One sentence on how a run failed, empty if it ended well."""
+    if record.result == "success":
+        return ""
+    return {
+        "oom-kill": "it ran out of memory and was killed",
+        "timeout": "it took longer than its timeout",
+        "watchdog": "its watchdog ran out",
+    }.get(record.result) or (
+        f"it was killed by signal {record.status - 128}"
+        if record.result in ("signal", "core-dump") and record.status > 128
+        else f"it ended with exit status {record.status}"
+    )
+
+
 def exit_file(data: str) -> str:
     """Where the end of a container's last run is kept, below its data directory."""
     return f"{data}/exit"
