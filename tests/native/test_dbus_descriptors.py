@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import tarfile
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -207,6 +208,23 @@ def test_an_image_goes_out_and_comes_back() -> None:
     with_client(test)
 
 
+def test_a_container_is_exported(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+
+    async def test(client: Client) -> None:
+        archive = os.memfd_create("archive")
+        reply = await client.call(path_of(one), CONTAINER, "Export", "ha{sv}", [0, {}], [archive])
+        assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+        found = await client.finish(reply.body[0])
+        assert found["State"] == "done", found
+        os.lseek(archive, 0, os.SEEK_SET)
+        with os.fdopen(archive, "rb") as file, tarfile.open(fileobj=file) as tar:
+            assert "bin/busybox" in tar.getnames()
+
+    with_client(test)
+
+
 def test_an_image_is_pushed() -> None:
     (path,) = call_manager("GetImage", "sa{sv}", BUSYBOX, "0")
     name = f"localhost:5000/pushed-{os.urandom(3).hex()}:1"
@@ -268,3 +286,29 @@ def test_a_pull_is_cancelled() -> None:
     (job,) = call_manager("Pull", "sa{sv}", "localhost:5000/big-or-not:latest", "0")
     subprocess.run(["busctl", "--user", "call", NAME, job, JOB, "Cancel", "a{sv}", "0"], check=True)
     assert finish_job(job)["State"] in ("cancelled", "failed")
+
+
+def test_one_who_floods_and_never_reads_holds_up_nobody() -> None:
+    address = os.environ["DBUS_SESSION_BUS_ADDRESS"]
+    flood = (
+        "import asyncio, sys\n"
+        "from usercontainerd.daemon.connection import Message, connect_bus\n"
+        "async def main():\n"
+        "    bus = await connect_bus(sys.argv[1])\n"
+        "    asyncio.get_running_loop().remove_reader(bus._fd)\n"
+        "    for number in range(20000):\n"
+        "        bus.send(Message('org.usercontainer1', '/org/usercontainer1', 'org.usercontainer1.Manager',\n"
+        "                         'ListContainers', signature='a{sv}', body=[{}]))\n"
+        "        if number % 200 == 0:\n"
+        "            await asyncio.sleep(0)\n"
+        "    print('sent', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(["python3", "-c", flood, address], stdout=-1, stderr=-3, text=True) as flooder:
+        assert flooder.stdout is not None
+        assert flooder.stdout.readline() == "sent\n"
+        for _ in range(20):
+            assert read(ROOT, MANAGER, "Version")
+        flooder.kill()
+    assert call_manager("ListContainers", "a{sv}", "0")

@@ -30,7 +30,9 @@ BUS = "org.freedesktop.DBus"
 BUS_PATH = "/org/freedesktop/DBus"
 MAX_MESSAGE = 128 * 1024 * 1024  # D-Bus specification: "Message Protocol"
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
-MAX_UNSENT = 10_000  # messages; the bus itself would have cut us off long before
+ENOUGH_UNSENT = 500  # messages: until some are gone, no more calls are read
+MAX_UNSENT = 50_000  # messages; the bus itself would have cut us off long before
+MAX_PARTS = 256  # of messages that are read before others get their turn
 HEADER = 16
 
 __all__ = ["Connection", "Message", "MessageType", "RemoteError", "Variant", "connect_bus"]
@@ -65,6 +67,8 @@ class PatientWriter(_MessageWriter):  # type: ignore[misc]
     def _write_some(self) -> bool:
         """Send a part of a message; False if there is nothing left to send."""
         if self.buf is None:
+            if self.messages.qsize() < ENOUGH_UNSENT:
+                self.bus.read_on()
             if not self.messages.qsize():
                 self.loop.remove_writer(self.fd)
                 return False
@@ -90,18 +94,31 @@ class Connection(MessageBus):  # type: ignore[misc]
     def __init__(self, address: str) -> None:
         super().__init__(bus_address=address, negotiate_unix_fd=True)
         self._writer = PatientWriter(self)
+        self._paused = False
         self._frame = bytearray()
         self._wanted = HEADER
         self._received_fds: list[int] = []
 
     def _message_reader(self) -> None:
         try:
-            while self._receive():
-                pass
+            for _ in range(MAX_PARTS):
+                if self._writer.messages.qsize() >= ENOUGH_UNSENT:
+                    # Whoever asks without reading the answers has to wait, and the bus keeps the calls.
+                    self._loop.remove_reader(self._fd)
+                    self._paused = True
+                    break
+                if not self._receive():
+                    break
         except OSError as error:
             self._finalize(error)
         except EOFError:
             self._finalize(ConnectionResetError("the bus has gone"))
+
+    def read_on(self) -> None:
+        """There is room for answers again."""
+        if self._paused:
+            self._paused = False
+            self._loop.add_reader(self._fd, self._message_reader)
 
     def _receive(self) -> bool:
         """Read a part of a message and handle the message once it is whole; False if nothing more is there."""

@@ -56,6 +56,7 @@ class ContainerObject(Provider):
             "Logs": self._logs,
             "Exec": self._exec,
             "OpenPTY": self._open_terminal,
+            "Export": self._export,
             "Inspect": self._inspect,
         }
         self.properties = {
@@ -164,6 +165,16 @@ class ContainerObject(Provider):
             return json.dumps(inspect_container(context, manager, self.container.name), default=str)
 
         return await self._service.run_with_manager(inspect)
+
+    async def _export(self, call: Call, output: int, options: Options) -> str:
+        options.finish()
+        fd = call.take_fd(output)
+        try:
+            request = {"name": self.container.name}
+            job = await self._service.jobs.start(call.sender, "export", self.container.name, request, fd=fd)
+        finally:
+            os.close(fd)
+        return job.path
 
     async def _logs(self, call: Call, options: Options) -> Reply:
         words = ["logs"]

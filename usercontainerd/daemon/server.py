@@ -192,6 +192,13 @@ class Server:
             return False
         if message.message_type is not MessageType.METHOD_CALL:
             return False
+        sender = message.sender or ""
+        if self._calls.get(sender, 0) >= MAX_CALLS:
+            # Here, where it costs little: who sends without waiting for answers holds up nobody for long.
+            Call(sender, message.unix_fds).close()
+            self._reply_error(message, LimitExceeded(f"more than {MAX_CALLS} calls are under way"))
+            return True
+        self._calls[sender] = self._calls.get(sender, 0) + 1
         task = asyncio.get_running_loop().create_task(self._answer(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -200,10 +207,7 @@ class Server:
     async def _answer(self, message: Message) -> None:
         sender = message.sender or ""
         call = Call(sender, message.unix_fds)
-        self._calls[sender] = self._calls.get(sender, 0) + 1
         try:
-            if self._calls[sender] > MAX_CALLS:
-                raise LimitExceeded(f"more than {MAX_CALLS} calls are under way")
             self.on_call(sender, f"{message.interface}.{message.member}")
             signature, reply = await self._dispatch(message, call)
             self._reply(message, signature, reply)

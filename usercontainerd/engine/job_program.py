@@ -149,6 +149,13 @@ def logout(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def export(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """The root file system of container ``name``, to descriptor 0."""
+    from usercontainerd.engine.exporting import export_container
+
+    return {"warnings": export_container(context, request["name"], path=None, stdout=0)}
+
+
 def prune(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """Images that nothing uses; ``all`` or those without a name."""
     from usercontainerd.engine.image_removal import prune_images
@@ -187,6 +194,7 @@ def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
 OPERATIONS: dict[str, Operation] = {
     "check": check,
     "doctor": doctor,
+    "export": export,
     "import": import_archive,
     "load": load,
     "login": login,
