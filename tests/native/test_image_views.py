@@ -199,7 +199,7 @@ def test_disk_usage() -> None:
         text = out("system", "df", "-v")
         assert re.search(rf"busybox +latest +{image_id(BUSYBOX)[:12]} +\d+ months +\S+ +\S+ +\S+ +1\n", text)
         assert re.search(rf"{image_id(BUSYBOX)[:12]} +sh -c .*… +1 +100kB +.* running +{name}\n", text)
-        assert re.search(rf"\n{name} +1 +6B$", text)
+        assert re.search(rf"\n{name} +1 +6B\n", text + "\n")
     finally:
         cli("rm", "-f", name)
     totals = lines("system", "df", "--format", "{{.Type}} {{.Total}} {{.Size}} {{.Reclaimable}}")

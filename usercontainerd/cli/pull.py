@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.base.errors import Cancelled, InvalidArgument
+from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 from usercontainerd.cli.progress import PROGRESS, Progress, read_format
@@ -13,7 +13,6 @@ from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
     from usercontainerd.cli.call import Call
     from usercontainerd.cli.options import Options
@@ -216,12 +215,9 @@ def catch_termination() -> None:
     """Let SIGTERM end a pull as Ctrl-C does: the store is left whole."""
     import signal
 
-    def cancel(_number: int, _frame: FrameType | None) -> None:
-        error = Cancelled("the pull was stopped")
-        error.exit_status = 143  # 128 + SIGTERM, as a shell sees it
-        raise error
+    from usercontainerd.engine.cancellation import cancel_on
 
-    signal.signal(signal.SIGTERM, cancel)
+    cancel_on((signal.SIGTERM,), "the pull was stopped", exit_status=128 + signal.SIGTERM)
 
 
 VERBS = {"pull": (PULL, run_pull)}

@@ -14,12 +14,12 @@ import time
 
 from usercontainerd.base.errors import Cancelled, HostError, InvalidArgument, NoSuchLogin, UsercontainerError
 from usercontainerd.base.programs import Programs
+from usercontainerd.engine.cancellation import cancel_on
 from usercontainerd.engine.context import build_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
     from typing import Any
 
     from usercontainerd.engine.context import Context
@@ -206,14 +206,9 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def _cancel(_number: int, _frame: FrameType | None) -> None:
-    raise Cancelled("cancelled")
-
-
 def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
     """Do it; the exit status is that of the error, if there is one."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(number, _cancel)
+    cancel_on((signal.SIGTERM, signal.SIGINT, signal.SIGPIPE), "cancelled")
     try:
         request = json.loads(arguments[0])
         context = build_context(environment, Programs(programs), os.getuid(), os.getgid())

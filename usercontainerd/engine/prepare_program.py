@@ -13,15 +13,12 @@ import time
 from usercontainerd.base.errors import Cancelled, HostError, UsercontainerError
 from usercontainerd.base.programs import Programs
 from usercontainerd.base.sizes import format_size
+from usercontainerd.engine.cancellation import cancel_on
 from usercontainerd.engine.context import build_context
 from usercontainerd.engine.endpoints import Conversation
 from usercontainerd.engine.preparation import prepare_container
 from usercontainerd.kernel.notification import one_line
 from usercontainerd.runtime.preparing import ERROR, NOTICE, render_message
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import FrameType
 
 SILENCE_LIMIT = 60  # seconds without a byte
 INTERVAL = 0.25  # seconds between two reports
@@ -51,10 +48,6 @@ class UnitProgress:
         os.write(1, render_message(f"EXTEND_TIMEOUT_USEC={SILENCE_LIMIT * 1_000_000}\nSTATUS={text}"))
 
 
-def _cancel(_number: int, _frame: FrameType | None) -> None:
-    raise Cancelled("stopped while the image was being pulled")
-
-
 def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
     """``prepare NAME [NOTIFY-SOCKET]``: the socket is the unit's, for a container that reports READY itself."""
     import signal
@@ -62,9 +55,8 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
     if not arguments:
         sys.stderr.write("usage: prepare NAME [NOTIFY-SOCKET]\n")
         return 125
-    signal.signal(signal.SIGTERM, _cancel)
-    # The launcher is gone when its unit was stopped: then nobody wants the image any more.
-    signal.signal(signal.SIGPIPE, _cancel)
+    # SIGPIPE: the launcher is gone when its unit was stopped, and then nobody wants the image any more.
+    cancel_on((signal.SIGTERM, signal.SIGPIPE), "stopped while the image was being pulled")
     try:
         context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
         prepare_container(
