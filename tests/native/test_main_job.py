@@ -239,3 +239,12 @@ def test_every_failure_says_why() -> None:
     text = f'image = "{BUSYBOX}"\ncommand = ["/no/such"]\nnetwork = "none"\n'
     ends = run_all({f"fails-{number}": text for number in range(16)})
     assert [status for status in ends.values() if "/no/such" not in status] == []
+
+
+def test_the_status_of_what_ends_at_once_is_never_lost(container: Make) -> None:
+    one = container(f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "exit 7"]\nnetwork = "none"\n')
+    for _ in range(20):
+        one.start()
+        wait_until(lambda: one.has_ended, "the end")
+        assert (one.show("ExecMainStatus"), one.show("Result")) == ("7", "exit-code")
+        run("systemctl", "--user", "reset-failed", one.unit)

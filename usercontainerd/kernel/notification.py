@@ -18,10 +18,10 @@ def notify(address: str | None, message: str) -> None:
         _send(address, message.encode("utf-8", "replace"))
 
 
-def notify_last(address: str | None, message: str) -> None:
-    """As ``notify``, for a process that is about to end: returns when the manager has read the message.
+def notify_and_wait(address: str | None, message: str) -> None:
+    """As ``notify``, but return only when the manager has read the message (sd_notify(3), ``BARRIER=1``).
 
-    It could not tell whose message it is once the process is gone (sd_notify(3), ``BARRIER=1``).
+    For a message about a process that may be gone a moment later: the manager could make nothing of it then.
     """
     if not address:
         return

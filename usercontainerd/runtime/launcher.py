@@ -66,11 +66,11 @@ class Launch:
         self.output: tuple[int, int] | None = None  # the pipe, where the plan wants one
         self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": paths.runtime_root}
 
-    def notify(self, message: str) -> None:
+    def notify(self, message: str, *, wait: bool = False) -> None:
         """Tell systemd."""
-        from usercontainerd.kernel.notification import notify
+        from usercontainerd.kernel.notification import notify, notify_and_wait
 
-        notify(self.notify_socket, message)
+        (notify_and_wait if wait else notify)(self.notify_socket, message)
 
     def crun(self, plan: LaunchPlan, *arguments: str, output: int | None = None) -> None:
         """Run crun to its end; its log tells what went wrong."""
@@ -226,7 +226,8 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
         leave_subgroup()
     _receive(incoming, b"g", "parent")
     ready = "READY=1\nSTATUS=Running" if plan.ready else "STATUS=Started; waiting for the application"
-    launch.notify(f"MAINPID={init}\n{ready}")
+    # Read before init can end: systemd takes no main process that is dead, and its exit status would be lost.
+    launch.notify(f"MAINPID={init}\n{ready}", wait=True)
     release_init(launch, plan)
     _send(outgoing, b"s", "parent")
     if trash is not None:
@@ -326,11 +327,11 @@ def launch_container(launch: Launch) -> None:
 
 
 def _report(launch: Launch, error: UsercontainerError) -> None:
-    from usercontainerd.kernel.notification import notify_last, one_line
+    from usercontainerd.kernel.notification import notify_and_wait, one_line
 
     os.write(2, f"{error}\n".encode("utf-8", "replace"))
     try:
-        notify_last(launch.notify_socket, f"STATUS={one_line(str(error))}")
+        notify_and_wait(launch.notify_socket, f"STATUS={one_line(str(error))}")
     except UsercontainerError:
         pass
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.errors import HostError
-from usercontainerd.kernel.notification import notify, notify_last, one_line
+from usercontainerd.kernel.notification import notify, notify_and_wait, one_line
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -26,7 +26,7 @@ def test_last_message_waits_until_it_was_read(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        sender = threading.Thread(target=notify_last, args=(address, "STATUS=the end"))
+        sender = threading.Thread(target=notify_and_wait, args=(address, "STATUS=the end"))
         sender.start()
         assert manager.recv(100) == b"STATUS=the end"
         message, fds, _, _ = socket.recv_fds(manager, 100, 1)
@@ -40,10 +40,10 @@ def test_last_message_waits_until_it_was_read(tmp_path: Path) -> None:
 
 def test_nobody_to_tell_and_nobody_there(tmp_path: Path) -> None:
     notify(None, "READY=1")
-    notify_last("", "READY=1")
+    notify_and_wait("", "READY=1")
     for address in (str(tmp_path / "nobody"), "neither"):
         with pytest.raises(HostError):
-            notify_last(address, "STATUS=x")
+            notify_and_wait(address, "STATUS=x")
 
 
 def test_one_line() -> None:
