@@ -41,6 +41,10 @@ def view_root(program: str, id_map: IdMap, layers: Sequence[str]) -> RootView:
 
     result = subprocess.run([program, id_map.render(), *layers], capture_output=True, check=False, timeout=60)
     if result.returncode != 0:
+        if not all(map(os.path.isdir, layers)):
+            raise RuntimeFailure(
+                "the image was removed just now", where=program, hint="start it again to have it pulled"
+            )
         raise RuntimeFailure(
             "cannot look into the image: " + result.stderr.decode("utf-8", "replace").strip()[-500:],
             where=program,
