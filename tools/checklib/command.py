@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 
 from checklib.environment import ensure_environment
 from checklib.lanes import (
@@ -63,6 +64,8 @@ def _run_lane(lane: str, tools: str, extra: list[str], image: str | None) -> Out
 def main(arguments: list[str]) -> int:
     """Run the lanes and print the counts of each."""
     options = _parse(arguments)
+    # A shell's background jobs ignore it, and so would every program that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     root = os.geteuid() == 0
     lanes = options.lanes or (LANES_OF_ROOT if root else LANES_OF_USER)
     if not root and not options.lanes:
