@@ -81,6 +81,7 @@ class ContainerObject(Provider):
             "Definition": lambda: self.container.summary.definition,
             "Autostart": lambda: self.autostart,
         }
+        self.find_changes()
 
     # Properties
 
@@ -110,10 +111,9 @@ class ContainerObject(Provider):
 
     def update(self, container: Container, status_text: str) -> list[str]:
         """Take what was read anew; return the properties that changed."""
-        before = {name: read() for name, read in self.properties.items()}
         self.container, self.status_text = container, status_text
         self.autostart = is_autostarted(self._service.context.paths, container.name)
-        return [name for name, read in self.properties.items() if read() != before[name]]
+        return self.find_changes()
 
     # Methods
 

@@ -55,6 +55,7 @@ class ImageObject(Provider):
             "Platform": lambda: self.record.platform,
             "Layers": lambda: [str(layer) for layer in self.record.layers],
         }
+        self.find_changes()
 
     @property
     def name(self) -> str:
@@ -69,9 +70,8 @@ class ImageObject(Provider):
 
     def update(self, record: ImageRecord) -> list[str]:
         """Take what was read anew; return the properties that changed."""
-        before = {name: read() for name, read in self.properties.items()}
         self.record = record
-        return [name for name, read in self.properties.items() if read() != before[name]]
+        return self.find_changes()
 
     def describe(self) -> list[Any]:
         """Its line of ``ListImages``."""

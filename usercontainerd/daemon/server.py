@@ -58,6 +58,17 @@ class Provider:
         self.methods: Mapping[str, Handler] = {}
         self.properties: Mapping[str, Callable[[], Any]] = {}
         self.setters: Mapping[str, Callable[[Call, Any], Awaitable[None]]] = {}
+        self._seen: dict[str, Any] = {}
+
+    def find_changes(self) -> list[str]:
+        """The properties that are not what they were when this was last asked; at first all of them.
+
+        Against what was seen then: some are read from the disk, which has changed before anybody looks again.
+        """
+        values = {name: read() for name, read in self.properties.items()}
+        changed = [name for name in values if name not in self._seen or values[name] != self._seen[name]]
+        self._seen = values
+        return changed
 
 
 class Server:
