@@ -89,6 +89,9 @@ def _add_boot_options(parser: argparse.ArgumentParser) -> None:
         "--desktop", action="store_true", help="with GTK, an X server without a screen, D-Bus clients"
     )
     parser.add_argument(
+        "--bare", action="store_true", help="without the installed checkout: for tests that install it themselves"
+    )
+    parser.add_argument(
         "--disk", action="store_true", help="what the machine writes goes to disk, not to memory"
     )
 
@@ -187,12 +190,12 @@ def _keep_new_machine(name: str, options: argparse.Namespace) -> Iterator[native
 
 def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
     rootfs = obtain_rootfs()
-    layers = [obtain_installation(rootfs), rootfs]
-    if options.registry or options.registry_big:
-        layers[1:1] = obtain_registry(rootfs, options.registry_big)
+    layers = [] if options.bare else [obtain_installation(rootfs)]
     if options.desktop:
-        layers[1:1] = [obtain_desktop(rootfs)]
-    return layers
+        layers.append(obtain_desktop(rootfs))
+    if options.registry or options.registry_big:
+        layers += obtain_registry(rootfs, options.registry_big)
+    return [*layers, rootfs]
 
 
 def act_boot(options: argparse.Namespace) -> int:
