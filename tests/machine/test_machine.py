@@ -21,7 +21,7 @@ sys.path.insert(0, str(CHECKOUT / "tools"))
 
 from machinelib import cache, images  # noqa: E402
 from machinelib.cgroup import PREFIX, find_hierarchy  # noqa: E402
-from machinelib.installer import install_tree  # noqa: E402
+from machinelib.installer import Destination, install_tree  # noqa: E402
 from machinelib.native import probe_support  # noqa: E402
 
 REFUSED = probe_support()
@@ -272,7 +272,7 @@ def test_the_installer_places_and_rewrites(tmp_path: Path) -> None:
     }.items():
         (checkout / path).parent.mkdir(parents=True, exist_ok=True)
         (checkout / path).write_text(text)
-    install_tree(checkout, root)
+    install_tree(checkout, Destination(root))
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) == [
         "usr/bin/tool",
         "usr/lib/python3/dist-packages/usercontainerd/base/x.py",
@@ -284,6 +284,16 @@ def test_the_installer_places_and_rewrites(tmp_path: Path) -> None:
     line = 'sys.path.insert(0, "/usr/lib/python3/dist-packages")  # location of the package\n'
     assert (root / "usr/bin/tool").read_text() == line
     assert (root / "usr/bin/tool").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_installer_leaves_the_package_to_others(tmp_path: Path) -> None:
+    sites = ("/usr/lib/python3.14/site-packages", "/usr/lib64/python3.14/site-packages")
+    install_tree(CHECKOUT, Destination(tmp_path, "/opt/uc", sites, with_package=False))
+    assert not list(tmp_path.rglob("site-packages"))
+    programs = tmp_path / "opt/uc/libexec/usercontainerd"
+    assert f'sys.path[:0] = ["{sites[0]}", "{sites[1]}"]' in (programs / "prepare").read_text()
+    unit = (tmp_path / "opt/uc/lib/systemd/user/container@.service").read_text()
+    assert "\nExecStart=/opt/uc/libexec/usercontainerd/launch %i\n" in unit
 
 
 def test_image_building_is_deterministic(tmp_path: Path) -> None:

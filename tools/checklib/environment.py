@@ -15,6 +15,7 @@ PACKAGES = (
     "pytest>=8,<10",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
+    "setuptools>=70.1",
     "types-requests",
     "types-toml",
     "requests",

@@ -89,7 +89,9 @@ def _add_boot_options(parser: argparse.ArgumentParser) -> None:
         "--desktop", action="store_true", help="with GTK, an X server without a screen, D-Bus clients"
     )
     parser.add_argument(
-        "--bare", action="store_true", help="without the installed checkout: for tests that install it themselves"
+        "--bare",
+        action="store_true",
+        help="without the installed checkout: for tests that install it themselves",
     )
     parser.add_argument(
         "--disk", action="store_true", help="what the machine writes goes to disk, not to memory"

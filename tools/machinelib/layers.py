@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from machinelib.cache import Artifact, clean_artifacts, obtain_artifact
-from machinelib.installer import compile_package, install_tree, list_sources
+from machinelib.installer import Destination, compile_package, install_tree, list_sources
 
 _INSTALLATION_AGE = 600.0
 
@@ -41,8 +41,9 @@ def _install(stage: Path, system: Artifact, digest: str) -> None:
     tree = stage / "tree"
     tree.mkdir()
     tree.chmod(0o755)
-    install_tree(CHECKOUT, tree)
-    compile_package(tree, system.path / "tree")
+    destination = Destination(tree)
+    install_tree(CHECKOUT, destination)
+    compile_package(destination, system.path / "tree")
     if hash_installation(system) != digest:
         raise _ChangedError
     # Every edit makes one of these, and machines that use them keep theirs.

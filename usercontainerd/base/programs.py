@@ -1,10 +1,18 @@
-"""Where this project's own helper programs lie: beside each other, in the checkout or in /usr/libexec."""
+"""Where this project's own programs lie: in the checkout, or in the prefix that this copy was installed below.
+
+One rule for every way to install: a package in ``PREFIX/lib/python3.x/site-packages`` has its programs in
+``PREFIX/libexec/usercontainerd`` and its command in ``PREFIX/bin``. PREFIX is ``/usr`` for a distribution's package,
+``/usr/local`` or ``~/.local`` for pip, or a virtual environment.
+"""
 
 from __future__ import annotations
 
 import os
 
-INSTALLED = "/usr/libexec/usercontainerd"
+SYSTEM_PREFIX = "/usr"
+LIBEXEC = "libexec/usercontainerd"  # below a prefix
+_SITES = ("site-packages", "dist-packages")
+_LIBRARIES = ("lib", "lib64")
 
 
 class Programs:
@@ -17,9 +25,8 @@ class Programs:
 
     @property
     def command(self) -> str:
-        """The command ``usercontainer``."""
-        top = os.path.dirname(self.directory)
-        return "/usr/bin/usercontainer" if self.directory == INSTALLED else f"{top}/bin/usercontainer"
+        """The command ``usercontainer``: ``bin`` lies beside ``libexec``."""
+        return f"{self.directory.removesuffix('/usercontainerd').removesuffix('/libexec')}/bin/usercontainer"
 
     @property
     def launch(self) -> str:
@@ -52,8 +59,29 @@ class Programs:
         return f"{self.directory}/inspect-root"
 
 
+def find_top(package: str = __file__) -> str:
+    """Return the directory that this copy of the package lies in: a checkout, or one of ``sys.path``."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(package))))
+
+
+def is_checkout(top: str) -> bool:
+    """Tell whether ``top`` is a checkout, with the programs beside the package."""
+    return os.path.exists(f"{top}/libexec/launch")
+
+
+def find_prefix(top: str) -> str | None:
+    """Return the prefix of ``PREFIX/lib/python3.x/site-packages``; None: Python packages do not lie so. Pure."""
+    python, site = os.path.split(top)
+    library, version = os.path.split(python)
+    prefix, name = os.path.split(library)
+    if site in _SITES and version.startswith("python") and name in _LIBRARIES:
+        return prefix
+    return None
+
+
 def find_programs(package: str = __file__) -> Programs:
-    """Find the programs of this very copy of the package: a checkout's ``libexec``, else the installed ones."""
-    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(package))))
-    checkout = f"{top}/libexec"
-    return Programs(checkout if os.path.exists(f"{checkout}/launch") else INSTALLED)
+    """Find the programs of this very copy of the package: a checkout's ``libexec``, else those of its prefix."""
+    top = find_top(package)
+    if is_checkout(top):
+        return Programs(f"{top}/libexec")
+    return Programs(f"{find_prefix(top) or SYSTEM_PREFIX}/{LIBEXEC}")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from xml.etree import ElementTree
 
-INSTALLED = "/usr/share/dbus-1/interfaces"
+from usercontainerd.base.programs import SYSTEM_PREFIX, find_prefix, find_top
+
 _EMITS = "org.freedesktop.DBus.Property.EmitsChangedSignal"
 
 
@@ -54,10 +55,11 @@ class Interface:
 
 
 def find_descriptions(package: str = __file__) -> str:
-    """Return the directory of the XML files: this checkout's, else the installed one."""
-    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(package))))
-    checkout = f"{top}/dbus"
-    return checkout if os.path.exists(f"{checkout}/org.usercontainer1.Manager.xml") else INSTALLED
+    """Return the directory of the XML files: this checkout's, those in this wheel, else those of its prefix."""
+    top = find_top(package)
+    candidates = (f"{top}/dbus", f"{top}/usercontainerd/shipped/dbus")
+    found = (each for each in candidates if os.path.exists(f"{each}/org.usercontainer1.Manager.xml"))
+    return next(found, f"{find_prefix(top) or SYSTEM_PREFIX}/share/dbus-1/interfaces")
 
 
 def read_interface(directory: str, name: str) -> Interface:
