@@ -12,6 +12,7 @@ import os
 from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.daemon.call import AccessDenied
 from usercontainerd.daemon.connection import BUS, BUS_PATH
+from usercontainerd.daemon.limits import MAX_WATCHERS
 from usercontainerd.daemon.server import Provider
 from usercontainerd.engine.lifecycle import start_container, stop_containers
 from usercontainerd.kernel.signals import is_alive
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 NAME = "org.usercontainer1.Apps"
 PATH = "/org/usercontainer1/Apps"
 _MAX_INFO = 64 * 1024
-MAX_WATCHERS = 64
 
 
 class ApplicationsObject(Provider):

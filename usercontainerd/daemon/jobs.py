@@ -14,6 +14,7 @@ from usercontainerd.base.errors import InUse, UsercontainerError
 from usercontainerd.daemon.call import ERROR_PREFIX, MAX_ERROR_TEXT, LimitExceeded
 from usercontainerd.daemon.children import Child, read_lines
 from usercontainerd.daemon.connection import Variant
+from usercontainerd.daemon.limits import MAX_JOBS, MAX_JOBS_OF_ONE
 from usercontainerd.daemon.server import Provider
 
 TYPE_CHECKING = False
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 PATHS = "/org/usercontainer1/job"
 KEPT = 60.0  # seconds after its end
 INTERVAL = 0.25  # seconds between two changes that clients are told
-MAX_JOBS = 32
-MAX_JOBS_OF_ONE = 8
 MAX_ITEMS = 1000
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 

@@ -22,6 +22,7 @@ from usercontainerd.daemon.call import (
 )
 from usercontainerd.daemon.connection import BUS, BUS_PATH, Connection, Message, MessageType, Variant
 from usercontainerd.daemon.description import MANAGER_XML, STANDARD_XML, Emits, Interface, read_interface
+from usercontainerd.daemon.limits import CALLS_A_SECOND, MAX_CALLS, Allowances
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ DOCTYPE = (
     '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
     ' "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">\n'
 )
-MAX_CALLS = 64  # of one client, under way at the same time
 NO_REPLY = 1
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Server:
         self._interfaces: dict[str, Interface] = {}
         self._objects: dict[str, dict[str, Provider]] = {}
         self._calls: dict[str, int] = {}
+        self._allowances = Allowances()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[str, list[Callable[[], None]]] = {}
         self.on_call: Callable[[str, str], None] = lambda _sender, _member: None
@@ -188,6 +189,7 @@ class Server:
         return end
 
     def _forget_client(self, sender: str) -> None:
+        self._allowances.drop(sender)
         if sender not in self._watched:
             return
         for callback in self._watched.pop(sender):
@@ -204,16 +206,25 @@ class Server:
         if message.message_type is not MessageType.METHOD_CALL:
             return False
         sender = message.sender or ""
-        if self._calls.get(sender, 0) >= MAX_CALLS:
+        refusal = self._find_refusal(sender)
+        if refusal:
             # Here, where it costs little: who sends without waiting for answers holds up nobody for long.
             Call(sender, message.unix_fds).close()
-            self._reply_error(message, LimitExceeded(f"more than {MAX_CALLS} calls are under way"))
+            self._reply_error(message, LimitExceeded(refusal))
             return True
         self._calls[sender] = self._calls.get(sender, 0) + 1
         task = asyncio.get_running_loop().create_task(self._answer(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
+
+    def _find_refusal(self, sender: str) -> str:
+        """Why this client may not make a call now, "" if it may."""
+        if self._calls.get(sender, 0) >= MAX_CALLS:
+            return f"more than {MAX_CALLS} calls are under way"
+        if not self._allowances.take(sender, asyncio.get_running_loop().time()):
+            return f"more calls than {CALLS_A_SECOND:g} a second in the long run"
+        return ""
 
     async def _answer(self, message: Message) -> None:
         sender = message.sender or ""

@@ -6,14 +6,13 @@ import os
 
 from usercontainerd.daemon.call import LimitExceeded
 from usercontainerd.daemon.children import Child
+from usercontainerd.daemon.limits import MAX_STREAMS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from usercontainerd.daemon.service import Service
-
-MAX_STREAMS = 32  # of one client
 
 
 class Streams:

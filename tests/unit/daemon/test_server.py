@@ -14,7 +14,8 @@ from dbus_next import Message, MessageFlag, MessageType, Variant
 from tests.unit.daemon.fakebus import CLIENT, FakeConnection
 from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.daemon.call import Call, Options, Reply
-from usercontainerd.daemon.server import MAX_CALLS, OBJECT_MANAGER, PROPERTIES, Provider, Server
+from usercontainerd.daemon.limits import CALL_BURST, CALLS_A_SECOND, MAX_CALLS, Allowances
+from usercontainerd.daemon.server import OBJECT_MANAGER, PROPERTIES, Provider, Server
 
 ROOT = "/org/example"
 NAME = "org.example.Thing"
@@ -296,6 +297,42 @@ def test_a_client_has_only_so_many_calls_under_way(play: Callable[[Test], None])
         assert (await bus.call(ROOT, NAME, "Add", "ii", [1, 2])).body == [3]
 
     play(test)
+
+
+def test_a_client_has_only_so_many_calls_a_second(
+    play: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(bus: FakeConnection, _server: Server, _thing: Thing) -> None:
+        clock = 1000.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: clock)
+        for number in range(CALL_BURST):
+            bus.sent.clear()
+            assert (await bus.call(ROOT, NAME, "Add", "ii", [1, 2])).body == [3], number
+        reader, writer = os.pipe()
+        answer = await bus.call(ROOT, NAME, "Add", "ii", [1, 2], fds=[writer])
+        assert answer.error_name == "org.usercontainer1.Error.LimitExceeded"
+        assert os.read(reader, 1) == b""
+        os.close(reader)
+        assert (await bus.call(ROOT, NAME, "Add", "ii", [1, 2], sender=":1.8")).body == [3]
+        clock += 2 / CALLS_A_SECOND
+        for allowed in (True, True, False):
+            answer = await bus.call(ROOT, NAME, "Add", "ii", [1, 2])
+            assert (answer.message_type is MessageType.METHOD_RETURN) == allowed
+
+    play(test)
+
+
+def test_allowances_of_those_who_have_left_are_forgotten() -> None:
+    allowances = Allowances(burst=10, rate=5)
+    assert allowances.take("a", 0.0)
+    assert all(allowances.take("b", 0.0) for _ in range(10))
+    assert not allowances.take("b", 0.1)
+    assert allowances.take("b", 0.2)
+    allowances.drop("b")
+    assert len(allowances) == 1
+    assert all(allowances.take("b", 1.9) for _ in range(10))
+    assert allowances.take("c", 2.5)
+    assert len(allowances) == 2  # the bucket of a was full again
 
 
 def test_who_wants_no_answer_gets_none(play: Callable[[Test], None]) -> None:
