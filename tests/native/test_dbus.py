@@ -132,6 +132,47 @@ def test_pull_is_a_job(container: Make) -> None:
     assert "localhost/other:1" not in read(path, IMAGE, "Names")
 
 
+def test_a_job_has_the_notices_of_the_command_line() -> None:
+    """A short name is resolved, and said to be."""
+    registries = Path("~/.config/containers/registries.conf").expanduser()
+    before = registries.read_bytes() if registries.exists() else None
+    registries.parent.mkdir(parents=True, exist_ok=True)
+    registries.write_text(
+        '[[registry]]\nlocation = "localhost:5000"\ninsecure = true\n[aliases]\nlittle = "localhost:5000/busybox"\n'
+    )
+    try:
+        (job,) = call_manager("Pull", "sa{sv}", "little", "0")
+        found = finish_job(job)
+        told = run("usercontainer", "pull", "little").stderr
+    finally:
+        registries.unlink() if before is None else registries.write_bytes(before)
+    assert found["State"] == "done", found
+    (notice,) = read(job, JOB, "Notices")
+    assert notice.startswith("Resolved 'little' as an alias")
+    assert notice in told
+
+
+def test_the_last_failure_shows_while_systemd_starts_it_again(container: Make) -> None:
+    again = 'network = "none"\nrestart = "always"\n[service]\nRestartSec = "2s"\nStartLimitBurst = "100"\n'
+    one = container(f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "exit 7"]\n{again}')
+    path = container_path(one.name)
+    one.start(check=False)
+    wait_for(path, CONTAINER, "State", "restarting")
+    assert read(path, CONTAINER, "LastError") == "it ended with exit status 7"
+    assert "Restarting (7)" in run("usercontainer", "ps", "-a").stdout
+    one.stop()
+    wait_for(path, CONTAINER, "State", "exited")
+    other = container(f'image = "localhost:5000/nothing-here"\n{again}')
+    path = container_path(other.name)
+    other.start(check=False)
+    wait_for(path, CONTAINER, "State", "restarting")
+    failure = read(path, CONTAINER, "LastError")
+    assert "the registry has no such image" in failure
+    wait_for(path, CONTAINER, "State", "starting")
+    assert read(path, CONTAINER, "LastError") == failure
+    other.stop()
+
+
 def test_a_job_that_fails_says_why() -> None:
     (job,) = call_manager("Pull", "sa{sv}", "localhost:5000/nothing-of-the-kind", "0")
     found = finish_job(job)

@@ -136,11 +136,11 @@ def format_time(seconds: float) -> str:
 
 
 def format_status(container: Container, now: float) -> str:
-    """The status in docker's words: ``Up 3 minutes``, ``Exited (0) 2 hours ago``. Pure."""
+    """The status in docker's words: ``Up 3 minutes``, ``Exited (0) 2 hours ago``, ``Restarting (1) …``. Pure."""
     if container.state == State.RUNNING:
         return f"Up {format_elapsed(max(0.0, now - container.started))}" if container.started else "Up"
-    if container.state == State.EXITED and container.exit is not None:
-        return f"Exited ({container.exit.status}) {format_age(now - container.exit.finished)}"
+    if container.state in (State.EXITED, State.RESTARTING) and container.exit is not None:
+        return f"{container.state.capitalize()} ({container.exit.status}) {format_age(now - container.exit.finished)}"
     if container.state == State.INVALID:
         return "Invalid definition"
     return container.state.capitalize()

@@ -46,6 +46,8 @@ class ContainerObject(Provider):
         self._service = service
         self.container = container
         self.status_text = status_text
+        self._failure = ""
+        self._note_failure()
         self.autostart = is_autostarted(service.context.paths, container.name)
         self.path = f"{PATHS}/{escape_object_path(container.name)}"
         self.methods = {
@@ -107,11 +109,22 @@ class ContainerObject(Provider):
             return self.container.summary.problem
         if self.container.state == State.EXITED and self.container.exit is not None:
             return describe_exit(self.container.exit)
-        return self.status_text if self.container.state == State.FAILED else ""
+        return self.status_text if self.container.state == State.FAILED else self._failure
+
+    def _note_failure(self) -> None:
+        """Keep why systemd starts it again by itself until it runs: the unit's own word goes with the next start."""
+        state, record = self.container.state, self.container.exit
+        if state == State.RESTARTING:
+            if record is not None and record.started:
+                self.status_text = describe_exit(record)
+            self._failure = self.status_text
+        elif state not in (State.STARTING, State.STOPPING):
+            self._failure = ""
 
     def update(self, container: Container, status_text: str) -> list[str]:
         """Take what was read anew; return the properties that changed."""
         self.container, self.status_text = container, status_text
+        self._note_failure()
         self.autostart = is_autostarted(self._service.context.paths, container.name)
         return self.find_changes()
 

@@ -1,7 +1,8 @@
 """What takes long: org.usercontainer1.Job. Each job is a child process that reports its progress on a pipe.
 
-A child's lines are JSON objects: ``{"progress": [phase, item, done, total]}``, and last ``{"result": {…}}`` or
-``{"error": [name, message]}`` (see ``engine/job_program.py``). One that ends without a last word has failed.
+A child's lines are JSON objects: ``{"progress": [phase, item, done, total]}``, ``{"notice": text}``, and last
+``{"result": {…}}`` or ``{"error": [name, message]}`` (see ``engine/job_program.py``). One that ends without a last word
+has failed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import time
 
-from usercontainerd.base.errors import InUse, UsercontainerError
+from usercontainerd.base.errors import InUse, UsercontainerError, printable
 from usercontainerd.daemon.call import ERROR_PREFIX, MAX_ERROR_TEXT, LimitExceeded
 from usercontainerd.daemon.children import Child, read_lines
 from usercontainerd.daemon.connection import Variant
@@ -29,6 +30,7 @@ PATHS = "/org/usercontainer1/job"
 KEPT = 60.0  # seconds after its end
 INTERVAL = 0.25  # seconds between two changes that clients are told
 MAX_ITEMS = 1000
+MAX_NOTICES = 100
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 
 
@@ -50,6 +52,7 @@ class Job(Provider):
         self.error_name = ""
         self.message = ""
         self.result: dict[str, Variant] = {}
+        self.notices: list[str] = []
         self._items: dict[str, tuple[str, int, int]] = {}
         self._child: Child | None = None
         self._cancelled = False
@@ -70,6 +73,7 @@ class Job(Provider):
             "ErrorName": lambda: self.error_name,
             "Message": lambda: self.message,
             "Result": lambda: self.result,
+            "Notices": lambda: list(self.notices),
         }
 
     @property
@@ -112,6 +116,8 @@ class Job(Provider):
             word = json.loads(line)
             if "progress" in word:
                 self._take_progress(*word["progress"])
+            elif "notice" in word:
+                self._take_notice(str(word["notice"]))
             elif "result" in word:
                 self.succeed(word["result"])
             elif "error" in word:
@@ -124,6 +130,11 @@ class Job(Provider):
         if item.startswith("sha") and (item in self._items or len(self._items) < MAX_ITEMS):
             self._items[item] = (self.phase, max(0, int(done)), max(0, int(total)))
         self._report("Phase", "Progress", "BytesDone", "BytesTotal", "Items")
+
+    def _take_notice(self, text: str) -> None:
+        if len(self.notices) < MAX_NOTICES:
+            self.notices.append(printable(text)[:MAX_ERROR_TEXT])
+            self._report("Notices")
 
     def succeed(self, result: dict[str, Any]) -> None:
         """Note what came of it."""

@@ -41,7 +41,10 @@ class State:
 
 
 class Container:
-    """One container as a list shows it. Times in seconds since the epoch, 0 if unknown."""
+    """One container as a list shows it. Times in seconds since the epoch, 0 if unknown.
+
+    ``exit`` is how the last run ended, of one that does not run; also while systemd starts it again by itself.
+    """
 
     __slots__ = ("created", "exit", "name", "started", "state", "summary")
 
@@ -74,16 +77,19 @@ class Container:
 
 
 def derive_state(active: str, sub: str, exit_record: ExitRecord | None) -> str:
-    """Return our word for systemd's two (``ActiveState``, ``SubState``). Pure."""
+    """Return our word for systemd's two (``ActiveState``, ``SubState``). Pure.
+
+    ``exit_record`` is how the last start or run ended; what failed without coming to run has not exited.
+    """
     if active in ("active", "reloading", "refreshing"):
         return State.RUNNING
     if active == "activating":
         return State.RESTARTING if sub.startswith("auto-restart") else State.STARTING
     if active == "deactivating":
         return State.STOPPING
-    if exit_record is not None:
-        return State.EXITED
-    return State.FAILED if active == "failed" else State.CREATED
+    if active == "failed" and (exit_record is None or not exit_record.started):
+        return State.FAILED
+    return State.CREATED if exit_record is None else State.EXITED
 
 
 def list_units(manager: Manager) -> dict[str, UnitStatus]:
@@ -122,7 +128,8 @@ def read_container(
     """Return one container; ``unit`` is None if systemd has not loaded it."""
     active, sub = ("inactive", "dead") if unit is None else (unit.active, unit.sub)
     alive = active not in ("inactive", "failed")
-    record = None if alive else read_exit(paths.container_data(name))
+    again = active == "activating" and sub.startswith("auto-restart")
+    record = read_exit(paths.container_data(name)) if again or not alive else None
     state = derive_state(active, sub, record)
     # What runs is what the bundle was made from, whatever the definition says by now.
     summary = read_summary(f"{paths.bundle(name)}/summary") if alive else None

@@ -57,7 +57,9 @@ def _build_status(values: list[str]) -> Test:
 def _build_exited(values: list[str]) -> Test:
     if not all(value.isdecimal() for value in values):
         raise InvalidArgument("--filter exited: an exit status is a number")
-    return lambda container: container.exit is not None and str(container.exit.status) in values
+    return lambda container: (
+        container.exit is not None and not container.is_alive and str(container.exit.status) in values
+    )
 
 
 def _build_label(values: list[str]) -> Test:

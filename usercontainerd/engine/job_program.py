@@ -1,8 +1,9 @@
 """The program ``job REQUEST``: does one thing that takes long for the daemon, and tells how far it is.
 
 REQUEST is a JSON object with ``operation`` and what that needs. Descriptor 0 is the archive that is read or written,
-where there is one. Each line of output is an object: ``{"progress": [phase, item, done, total]}``, and last
-``{"result": {…}}`` or ``{"error": [name, message]}``. SIGTERM cancels.
+where there is one. Each line of output is an object: ``{"progress": [phase, item, done, total]}``,
+``{"notice": text}`` for what is good to know, and last ``{"result": {…}}`` or ``{"error": [name, message]}``. SIGTERM
+cancels.
 """
 
 from __future__ import annotations
@@ -52,9 +53,15 @@ def write_line(word: dict[str, Any]) -> None:
         data = data[os.write(1, data) :]
 
 
+def write_notice(text: str) -> None:
+    """Tell what a person at the command line would read beside the progress."""
+    write_line({"notice": text})
+
+
 def pull(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """``reference``, ``policy``, ``platform``."""
     from usercontainerd.definition.pull_policy import PullPolicy
+    from usercontainerd.engine.endpoints import Conversation
     from usercontainerd.engine.images import pull_image
     from usercontainerd.oci.platform import parse_platform
 
@@ -67,6 +74,7 @@ def pull(context: Context, request: dict[str, Any]) -> dict[str, Any]:
         policy=PullPolicy(request["policy"]),
         platform=platform,
         progress=Reporter(),
+        talk=Conversation(notice=write_notice),
     )
     return {"image": str(record.id)}
 

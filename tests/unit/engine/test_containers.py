@@ -25,6 +25,7 @@ from usercontainerd.runtime.summary import ExitRecord, Summary, exit_file, rende
 from usercontainerd.systemd.manager import UnitStatus
 
 ENDED = ExitRecord("exit-code", 7, 100.0, 200.0)
+NEVER_RAN = ExitRecord("exit-code", 125, 0.0, 200.0)
 
 
 @pytest.fixture
@@ -71,6 +72,8 @@ def refuse(name: str) -> Summary:
         ("inactive", "dead", ENDED, State.EXITED),
         ("failed", "failed", ENDED, State.EXITED),
         ("failed", "failed", None, State.FAILED),
+        ("failed", "failed", NEVER_RAN, State.FAILED),
+        ("inactive", "dead", NEVER_RAN, State.EXITED),
     ],
 )
 def test_states(active: str, sub: str, record: ExitRecord | None, expected: str) -> None:
@@ -117,6 +120,19 @@ def test_what_is_listed(paths: Paths) -> None:
     record = everything["ended"].exit
     assert record is not None and (record.status, record.finished) == (7, 2.0)
     assert "runs" not in asked
+
+
+def test_one_that_starts_again_tells_how_it_ended(paths: Paths) -> None:
+    define(paths, "web")
+    os.makedirs(paths.container_data("web"))
+    Path(exit_file(paths.container_data("web"))).write_text(
+        render_exit({"SERVICE_RESULT": "exit-code", "EXIT_CODE": "exited", "EXIT_STATUS": "7"}, 1.0, 2.0)
+    )
+    for sub, known in (("auto-restart", True), ("start", False)):
+        units = {"web": unit("web", "activating", sub)}
+        (one,) = list_containers(paths, units, lambda _: Summary(image="x"))
+        assert (one.exit is not None) == known
+        assert select_containers([one], {"exited": ["7"]}) == []
 
 
 def test_summaries_are_cached_until_a_file_changes(paths: Paths) -> None:
