@@ -18,7 +18,7 @@ from checklib.lanes import (
 )
 
 LANES = {
-    "lint": "ruff and mypy",
+    "lint": "ruff, mypy, and reuse for licences",
     "unit": "tests/unit, here",
     "machine": "tests/machine: the private machine itself, here, as root",
     "native": "tests/native, as alice in a machine of namespaces",

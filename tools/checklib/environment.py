@@ -12,6 +12,7 @@ import sys
 PACKAGES = (
     "ruff==0.17.*",
     "mypy==2.4.*",
+    "reuse==6.2.*",
     "pytest>=8,<10",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",

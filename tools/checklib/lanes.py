@@ -36,12 +36,13 @@ class Outcome:
 
 
 def run_lint(tools: str) -> Outcome:
-    """Ruff (rules and format) and mypy; each counts as one test."""
+    """Ruff (rules and format), mypy and reuse (every file has a licence); each counts as one test."""
     started = time.monotonic()
     commands = (
         [f"{tools}/ruff", "check", "."],
         [f"{tools}/ruff", "format", "--check", "."],
         [f"{tools}/mypy"],
+        [f"{tools}/reuse", "lint", "--lines"],
     )
     failed = 0
     for command in commands:

@@ -1,0 +1,52 @@
+"""``usercontainerd.__version__`` is the only place of the version; what has to repeat it says the same."""
+
+from __future__ import annotations
+
+import configparser
+import glob
+import os
+import re
+
+import pytest
+
+from usercontainerd import __version__
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
+
+
+def read(name: str) -> str:
+    with open(f"{TOP}/{name}", encoding="utf-8") as file:
+        return file.read()
+
+
+def test_is_a_release_number() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+
+
+def test_package_metadata_take_it_from_there() -> None:
+    configuration = configparser.ConfigParser()
+    configuration.read(f"{TOP}/setup.cfg", encoding="utf-8")
+    assert configuration["metadata"]["version"] == "attr: usercontainerd.__version__"
+
+
+@pytest.mark.parametrize("page", sorted(os.listdir(f"{TOP}/man")))
+def test_manual_pages_have_it(page: str) -> None:
+    (title,) = re.findall(r"^\.TH .*$", read(f"man/{page}"), re.MULTILINE)
+    assert f'"usercontainerd {__version__}"' in title
+
+
+def test_news_begin_with_it() -> None:
+    first = next(line for line in read("NEWS.md").splitlines() if line.startswith("## "))
+    assert re.fullmatch(rf"## {re.escape(__version__)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", first)
+
+
+def test_rpm_has_it() -> None:
+    for path in glob.glob(f"{TOP}/packaging/rpm/*.spec"):
+        with open(path, encoding="utf-8") as file:
+            (version,) = re.findall(r"^Version:\s*(\S+)$", file.read(), re.MULTILINE)
+        assert version == __version__
+
+
+def test_licence_is_the_one_that_tools_look_for() -> None:
+    # GitHub, setuptools and rpm want LICENSE, REUSE wants the other; a link would dangle where rpm copies it.
+    assert read("LICENSE") == read("LICENSES/LGPL-2.1-or-later.txt")
