@@ -149,17 +149,19 @@ def prepare_container(
         "summary": render_summary(build_summary(definition, arguments, record.id, image.labels)),
     }
     write_bundle(context, definition, layers, {"config.json": json.dumps(specification), **extracts}, plan)
-    adapt_unit(context, definition, image)
+    adapt_unit(context, definition, image, copied=plan.pipe)
 
 
-def adapt_unit(context: Context, definition: Definition, image: ImageConfiguration) -> None:
-    """Have systemd know what it cannot have known before: the image's stop signal, and a definition edited since."""
+def adapt_unit(
+    context: Context, definition: Definition, image: ImageConfiguration, *, copied: bool = False
+) -> None:
+    """Have systemd know what it cannot have known before: what the image asks for, and a definition edited since."""
     stop_signal = normalise_signal(image.stop_signal) if image.stop_signal else None
     reload_stale_unit(
         context.paths.runtime_root,
         unit_name(definition.name),
         build_unit(definition, context.programs),
-        build_image_drop_in(definition, stop_signal),
+        build_image_drop_in(definition, stop_signal, copied=copied),
         bus_address=dict(context.environment).get("DBUS_SESSION_BUS_ADDRESS"),
     )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUBGROUP = "container"
-ASIDE = "network"  # beside it: pasta, where the container's init wants its cgroup for itself
+ASIDE = "network"  # beside it: pasta and the copier, where the container's init wants its cgroup for itself
 
 
 def read_cgroup(process: int | str) -> str | None:
@@ -43,6 +43,29 @@ def write_file(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def kill_group(group: str) -> None:
+    """Kill all processes in the cgroup at ``group``, a path below the mount point; no error if there is none."""
+    try:
+        write_file(f"{group}/cgroup.kill", "1")
+    except FileNotFoundError:
+        _kill_one_by_one(group)  # a kernel before 5.14, or no such group
+    except OSError:
+        pass  # it is going just now
+
+
+def _kill_one_by_one(group: str) -> None:
+    try:
+        with open(f"{group}/cgroup.procs", encoding="ascii") as file:
+            pids = [int(line) for line in file]
+    except OSError:
+        return
+    for pid in pids:
+        try:
+            os.kill(pid, 9)
+        except OSError:
+            pass
 
 
 def enter_subgroup() -> None:

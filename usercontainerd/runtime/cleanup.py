@@ -8,28 +8,29 @@ from usercontainerd import __version__
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.names import is_container_name
 from usercontainerd.base.paths import Paths
-from usercontainerd.kernel.cgroups import SUBGROUP, find_cgroup_mount, read_own_cgroup, write_file
+from usercontainerd.kernel.cgroups import ASIDE, SUBGROUP, find_cgroup_mount, kill_group, read_own_cgroup
 from usercontainerd.kernel.trees import remove_tree
+from usercontainerd.runtime.copier import finish_copier
 from usercontainerd.runtime.plan import read_plan
 from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, record_exit
 
 
 def kill_rest(own_cgroup: str | None) -> None:
-    """Kill what is left in the container's cgroup, which is pasta, as systemd would do after us.
+    """Kill what is left in the container's cgroups, which is pasta.
 
-    Taking down its network lasts as long as everything else here: begun now, it goes on beside it.
+    systemd would do it after us (``KillMode=mixed``): taking down its network lasts as long as everything else here,
+    and begun now, it goes on beside it. With ``KillMode=process`` systemd leaves it to us.
     """
     if own_cgroup is None or not own_cgroup.endswith("/.control"):
         return  # not started as ExecStopPost= of a delegated unit
-    group = f"{find_cgroup_mount()}{os.path.dirname(own_cgroup)}/{SUBGROUP}"
-    try:
-        write_file(f"{group}/cgroup.kill", "1")
-    except OSError:
-        pass  # gone already, or a kernel before 5.14: systemd kills them
+    unit = find_cgroup_mount() + os.path.dirname(own_cgroup)
+    for group in (SUBGROUP, ASIDE):
+        kill_group(f"{unit}/{group}")
 
 
 def clean_up(paths: Paths, name: str) -> None:
     """Put away what the container left; its init is dead."""
+    finish_copier(paths.bundle(name))
     kill_rest(read_own_cgroup())
     discard_runtime_state(paths, name)
     plan = read_plan(f"{paths.bundle(name)}/plan", __version__)

@@ -37,8 +37,6 @@ from usercontainerd.kernel.userns import (
 )
 from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
 
-CAT = "/usr/bin/cat"
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +60,8 @@ class Launch:
         self.inherited = inherited
         self.notify_socket = inherited.get("NOTIFY_SOCKET")
         self.programs = programs
-        # No NOTIFY_SOCKET or LISTEN_FDS: crun would act on them.
         self.output: tuple[int, int] | None = None  # the pipe, where the plan wants one
+        # No NOTIFY_SOCKET or LISTEN_FDS: crun would act on them.
         self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": paths.runtime_root}
 
     def notify(self, message: str, *, wait: bool = False) -> None:
@@ -252,15 +250,6 @@ def release_init(launch: Launch, plan: LaunchPlan) -> None:
         os.close(fd)
 
 
-def start_copier(launch: Launch, ends: tuple[int, int]) -> None:
-    """Let cat(1) copy what comes out of the container to the unit's own output; it ends with the last writer."""
-    from usercontainerd.kernel.spawning import spawn
-
-    os.close(ends[1])
-    spawn([CAT], launch.environment, stdin=ends[0])
-    os.close(ends[0])
-
-
 def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
     """Start pasta on the child's namespaces; it goes to the background once the network is up."""
     from usercontainerd.kernel.spawning import spawn
@@ -283,7 +272,9 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
     if plan.init_system:
         leave_subgroup()  # and pasta with us
     if launch.output is not None:
-        start_copier(launch, launch.output)
+        from usercontainerd.runtime.copier import start_copier
+
+        start_copier(launch.bundle, launch.environment, launch.output)
     if plan.network == "pasta":
         if plan.ports:
             from usercontainerd.kernel.ports import check_ports_free

@@ -6,7 +6,7 @@ import pytest
 
 from usercontainerd.base.errors import InvalidDefinition
 from usercontainerd.base.programs import Programs
-from usercontainerd.definition.model import Definition, Mount, MountType, Resources, Restart
+from usercontainerd.definition.model import Definition, Mount, MountType, Output, Resources, Restart
 from usercontainerd.systemd.unit import (
     build_failed_unit,
     build_image_drop_in,
@@ -104,6 +104,13 @@ def test_the_definition_comes_before_the_image() -> None:
     assert build_image_drop_in(replace(PLAIN, stop_timeout=0), "SIGQUIT") == ""
     assert build_image_drop_in(PLAIN, None) == ""
     assert build_image_drop_in(PLAIN, "SIGQUIT").startswith("# What the image nginx asks for;")
+
+
+def test_the_copier_outlives_the_main_process() -> None:
+    assert "KillMode=process" in read_section(build(output=Output.PIPE), "Service")
+    assert read_section(build_image_drop_in(PLAIN, None, copied=True), "Service") == ["KillMode=process"]
+    for output in (Output.PIPE, Output.JOURNAL):  # the unit itself says it, or it does not matter
+        assert build_image_drop_in(replace(PLAIN, output=output), None, copied=output is Output.PIPE) == ""
 
 
 def test_no_patience() -> None:

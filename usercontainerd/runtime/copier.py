@@ -1,0 +1,80 @@
+"""The copier: cat(1) between a container's output, a pipe, and the unit's, which is the journal's socket.
+
+It reads the pipe to its end, which comes with the death of the last writer, and then opens a FIFO in the bundle; that
+waits until ``cleanup`` opens the other side. So ``cleanup`` learns that everything has been copied, and the copier is
+still there when the journal asks, by its process ID, which unit a line belongs to. A copier that is killed loses what
+it had in hand: systemd must leave it alone until then (``KillMode=process``, see ``systemd/unit.py``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from usercontainerd.kernel.cgroups import read_cgroup, read_own_cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CAT = "/usr/bin/cat"
+FIFO = "copied"  # in the bundle, as is the next
+PID_FILE = "copier"
+PATIENCE = 2.0  # seconds until a pipe that somebody keeps open is given up
+POLL = 0.002
+LINGER = 0.01  # seconds that the journal may take to look at the copier
+
+
+def start_copier(bundle: str, environment: Mapping[str, str], ends: tuple[int, int]) -> None:
+    """Let cat(1) copy what comes out of the pipe of these ``ends`` to our own output; closes both."""
+    from usercontainerd.kernel.spawning import spawn
+
+    os.close(ends[1])
+    try:
+        os.mkfifo(f"{bundle}/{FIFO}", 0o600)
+    except FileExistsError:
+        pass  # its clean-up was killed
+    pid = spawn([CAT, "-", f"{bundle}/{FIFO}"], environment, stdin=ends[0])
+    os.close(ends[0])
+    with open(f"{bundle}/{PID_FILE}", "w", encoding="ascii") as file:
+        file.write(str(pid))
+
+
+def finish_copier(bundle: str) -> bool:
+    """Wait, with bounded patience, until everything is copied, and let the copier end; False if there was none."""
+    import time
+
+    try:
+        with open(f"{bundle}/{PID_FILE}", encoding="ascii") as file:
+            pid = int(file.read())
+    except (FileNotFoundError, ValueError):
+        return False
+    deadline = time.monotonic() + PATIENCE
+    while (fd := _open_other_side(f"{bundle}/{FIFO}")) is None:
+        if not _is_ours(pid) or time.monotonic() > deadline:
+            break
+        time.sleep(POLL)
+    else:
+        time.sleep(LINGER)
+        os.close(fd)
+    for name in (PID_FILE, FIFO):
+        try:
+            os.unlink(f"{bundle}/{name}")
+        except FileNotFoundError:
+            pass
+    return True
+
+
+def _open_other_side(fifo: str) -> int | None:
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):  # the copier is not there yet
+            return None
+        raise
+
+
+def _is_ours(pid: int) -> bool:
+    """Tell whether the process is one of our unit: its number may be another's by now."""
+    own, other = read_own_cgroup(), read_cgroup(pid)
+    return own is not None and other is not None and os.path.dirname(own) == os.path.dirname(other)
