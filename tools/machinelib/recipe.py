@@ -21,7 +21,7 @@ _PACKAGES = _list_words("""
     uidmap crun passt fuse-overlayfs podman catatonit aardvark-dns docker-registry skopeo buildah gnupg openssl
     python3 python3-dbus-next python3-systemd python3-pyroute2 python3-requests python3-toml
     python3-rich python3-isal python3-zstandard python3-gpg python3-cryptography python3-pytest python3-hypothesis
-    iproute2 procps kmod nftables strace attr curl ca-certificates man-db busybox-static
+    iproute2 procps kmod nftables strace attr curl ca-certificates man-db busybox-static bash-completion zsh fish
 """)
 
 # Units that only cost time in a machine that lives for seconds, or that wait for hardware.
