@@ -9,7 +9,7 @@ from usercontainerd.cli.container_options import CONTAINER_OPTIONS, REFUSED
 from usercontainerd.cli.container_table import build_table, explain_diagnostics, render_problem
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.cli.pull import pull_with_progress, read_platform, read_policy
+from usercontainerd.cli.pull import POLICIES, pull_with_progress, read_platform, read_policy
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
 from usercontainerd.engine.lookup import container_id
@@ -27,7 +27,9 @@ CREATE = Verb(
         Option("--cidfile FILE", "write the container's ID into a new file"),
         Option("--name NAME", "the container's name; one is made up without it"),
         Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
-        Option("--pull POLICY", "when to pull the image: missing (default), always, newer or never"),
+        Option(
+            "--pull POLICY", "when to pull the image: missing (default), always, newer or never", POLICIES
+        ),
         Option("-q, --quiet", "show no progress of a pull"),
         *CONTAINER_OPTIONS,
     ),

@@ -49,7 +49,11 @@ DF = Verb(
     "",
     "Show what images, containers and volumes take on disk",
     (
-        Option("--format TEMPLATE", "a Go template such as '{{.Type}}', 'table …' with headings, or json"),
+        Option(
+            "--format TEMPLATE",
+            "a Go template such as '{{.Type}}', 'table …' with headings, or json",
+            ("json",),
+        ),
         Option("-v, --verbose", "each image, container and volume"),
     ),
     most=0,

@@ -27,7 +27,9 @@ HISTORY = Verb(
     "Show how an image came to be",
     (
         Option(
-            "--format TEMPLATE", "a Go template such as '{{.CreatedBy}}', 'table …' with headings, or json"
+            "--format TEMPLATE",
+            "a Go template such as '{{.CreatedBy}}', 'table …' with headings, or json",
+            ("json",),
         ),
         Option("-H, --human", "sizes and times for people; --human=false for exact ones"),
         Option("--no-trunc", "do not shorten IDs and commands"),

@@ -20,7 +20,7 @@ DIFF = Verb(
     "image diff",
     "IMAGE [IMAGE]",
     "Show what an image's top layer changes, or how two images differ",
-    (Option("--format FORMAT", "json"),),
+    (Option("--format FORMAT", "json", ("json",)),),
     fewest=1,
     most=2,
     details="A: added, C: changed, D: deleted",

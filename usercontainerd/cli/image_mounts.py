@@ -33,7 +33,7 @@ MOUNT = Verb(
     "Mount images, inside `usercontainer unshare`",
     (
         Option("-a, --all", "mount all images"),
-        Option("--format FORMAT", "json"),
+        Option("--format FORMAT", "json", ("json",)),
     ),
     details="Without IMAGE, lists what is mounted. Mounts are seen only in the namespace of `usercontainer unshare`\n"
     "in which they were made, and go with its last process.",

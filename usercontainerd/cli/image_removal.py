@@ -50,7 +50,11 @@ PRUNE = Verb(
     (
         Option("-a, --all", "all images that no container uses, not only those without a name"),
         Option("--build-cache", "nothing more: there is no build cache"),
-        Option("--filter KIND=VALUE...", "only what matches: until, label, label!"),
+        Option(
+            "--filter KIND=VALUE...",
+            "only what matches: until, label, label!",
+            ("until=", "label=", "label!="),
+        ),
         Option("-f, --force", "do not ask"),
     ),
     most=0,

@@ -22,7 +22,11 @@ TRUST = Verb(
         Option("--policypath FILE", "another file than the policy.json in force, or your own"),
         Option("-f, --pubkeysfile FILE...", "set: a public key; with several, all must have signed"),
         Option("--raw", "show: the policy file as it is"),
-        Option("-t, --type TYPE", "set: signedBy (default), sigstoreSigned, accept or reject"),
+        Option(
+            "-t, --type TYPE",
+            "set: signedBy (default), sigstoreSigned, accept or reject",
+            ("signedBy", "sigstoreSigned", "accept", "reject"),
+        ),
     ),
     fewest=1,
     most=2,

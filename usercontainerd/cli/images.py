@@ -45,6 +45,14 @@ HEADINGS = {
 }
 NONE = "<none>"
 SORTS = ("created", "id", "repository", "size", "tag")
+FILTERS = (
+    *("before=", "since=", "until=", "label=", "reference=", "id=", "digest="),
+    *(
+        f"{kind}={value}"
+        for kind in ("dangling", "intermediate", "manifest", "readonly", "containers")
+        for value in ("true", "false")
+    ),
+)
 IMAGES = Verb(
     "images",
     "[REPOSITORY[:TAG]]",
@@ -55,15 +63,18 @@ IMAGES = Verb(
         Option(
             "-f, --filter KIND=VALUE...",
             "show what matches: before, since, label, reference, until…; != for what does not",
+            FILTERS,
         ),
         Option(
-            "--format TEMPLATE", "a Go template such as '{{.Repository}}', 'table …' with headings, or json"
+            "--format TEMPLATE",
+            "a Go template such as '{{.Repository}}', 'table …' with headings, or json",
+            ("json",),
         ),
         Option("--history", "show all names that an image had"),
         Option("--no-trunc", "do not shorten IDs"),
         Option("-n, --noheading", "leave out the headings"),
         Option("-q, --quiet", "print IDs only"),
-        Option("--sort FIELD", "created (default, the newest first), id, repository, size or tag"),
+        Option("--sort FIELD", "created (default, the newest first), id, repository, size or tag", SORTS),
     ),
     most=1,
     details="Fields: .Repository .Tag .Digest .ID .Id .Created .CreatedSince .CreatedAt .CreatedTime .Size\n"

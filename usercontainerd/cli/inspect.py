@@ -25,8 +25,12 @@ INSPECT = Verb(
     "NAME [NAME...]",
     "Show everything about containers or images, as JSON",
     (
-        Option("-f, --format TEMPLATE", "a Go template such as '{{.State.Pid}}', or json"),
-        Option("--type TYPE", "container or image; both are looked for by default, containers first"),
+        Option("-f, --format TEMPLATE", "a Go template such as '{{.State.Pid}}', or json", ("json",)),
+        Option(
+            "--type TYPE",
+            "container or image; both are looked for by default, containers first",
+            ("container", "image"),
+        ),
     ),
     fewest=1,
     refused={"--size": "sizes are not known yet", "-s": "sizes are not known yet"},
@@ -37,7 +41,7 @@ IMAGE_INSPECT = Verb(
     "image inspect",
     "IMAGE [IMAGE...]",
     "Show everything about images, as JSON",
-    (Option("-f, --format TEMPLATE", "a Go template such as '{{.Config.Env}}', or json"),),
+    (Option("-f, --format TEMPLATE", "a Go template such as '{{.Config.Env}}', or json", ("json",)),),
     fewest=1,
 )
 

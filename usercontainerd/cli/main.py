@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PACKAGE = "usercontainerd.cli"
 # Each verb, the module of this package that has it, and one line for the overview. Two words are a verb of a group.
 VERBS = {
+    "completion": ("completion_script", "Print the script for a shell's completion"),
     "create": ("create", "Make a container from an image, without starting it"),
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
     "exec": ("execute", "Run a command in a running container"),
@@ -105,6 +106,8 @@ GROUPS = {
     },
     "system": {verb: f"system {verb}" for verb in ("check", "df")},
 }
+# What the scripts in completions/ call, by cobra's names, and whether with descriptions: no verb of the user's.
+COMPLETIONS = {"__complete": True, "__completeNoDesc": False}
 BROKEN_PIPE_STATUS = 141  # 128 + SIGPIPE, as a shell sees a program that it killed
 INTERRUPTED_STATUS = 130
 
@@ -127,6 +130,10 @@ def dispatch(arguments: list[str], environment: dict[str, str]) -> int:
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         return show_help(arguments[1:])
     word, *rest = arguments
+    if word in COMPLETIONS:
+        from usercontainerd.cli.completion import run_complete
+
+        return run_complete(rest, environment, described=COMPLETIONS[word])
     if word in ("--version", "-v"):
         word = "version"
     if word in GROUPS:

@@ -105,11 +105,11 @@ PUSH = Verb(
     (
         Option("--all", "push the images, too (default); =false where the registry has them"),
         *ACCESS_OPTIONS,
-        Option("--compression-format FORMAT", "gzip or zstd, for images that are here"),
+        Option("--compression-format FORMAT", "gzip or zstd, for images that are here", ("gzip", "zstd")),
         Option("--compression-level LEVEL", "gzip: 1 to 9, zstd: 1 to 22"),
         Option("--digestfile FILE", "write the digest of the pushed index into a file"),
         Option("--force-compression", "compress all layers anew, also those that the registry has already"),
-        Option("-f, --format FORMAT", "oci (default) or v2s2 (Docker's manifest list)"),
+        Option("-f, --format FORMAT", "oci (default) or v2s2 (Docker's manifest list)", ("oci", "v2s2")),
         Option("-p, --purge", "the same as --rm"),
         Option("-q, --quiet", "show no progress"),
         Option("--remove-signatures", "push no signatures, which are never pushed"),

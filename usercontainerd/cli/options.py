@@ -15,12 +15,13 @@ _FALSE = ("false", "0", "f", "F", "FALSE", "False")
 class Option:
     """One option, from its line in the help: ``-a, --all``, ``-n, --tail LINES``, ``-e, --env NAME=VALUE...``.
 
-    Without a metavariable it is a flag; with three dots it may be given several times.
+    Without a metavariable it is a flag; with three dots it may be given several times. ``values`` are those that a
+    shell offers, where there is a fixed set; one that ends in ``=`` goes on.
     """
 
-    __slots__ = ("help", "key", "many", "metavar", "names")
+    __slots__ = ("help", "key", "many", "metavar", "names", "values")
 
-    def __init__(self, spec: str, summary: str) -> None:
+    def __init__(self, spec: str, summary: str, values: tuple[str, ...] = ()) -> None:
         names = []
         rest = spec
         while rest.startswith("-"):
@@ -31,6 +32,7 @@ class Option:
         self.metavar = rest.removesuffix("...")
         self.key = next((name for name in names if name.startswith("--")), names[0]).lstrip("-")
         self.help = summary
+        self.values = values
 
     @property
     def is_flag(self) -> bool:

@@ -22,8 +22,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PROGRESS = Option("--progress FORMAT", "auto (default), plain: a line for each layer, json: for programs")
-_FORMATS = ("auto", "plain", "json")
+FORMATS = ("auto", "plain", "json")
+PROGRESS = Option(
+    "--progress FORMAT", "auto (default), plain: a line for each layer, json: for programs", FORMATS
+)
 _INTERVAL = 0.1  # seconds between two updates of the same thing
 _BARS_AFTER = 0.7  # seconds; what is done earlier is not worth them
 _MAX_BARS = 16  # beyond, those that are full make room
@@ -186,6 +188,6 @@ def describe_step(phase: str, item: str, total: int) -> str:
 
 def read_format(text: str | None) -> str:
     """``--progress``. Raises ``InvalidArgument``."""
-    if text is not None and text not in _FORMATS:
-        raise InvalidArgument(f'"{text}" is no form of progress', hint=f"possible are {', '.join(_FORMATS)}")
+    if text is not None and text not in FORMATS:
+        raise InvalidArgument(f'"{text}" is no form of progress', hint=f"possible are {', '.join(FORMATS)}")
     return text or "auto"

@@ -30,14 +30,23 @@ HEADINGS = {
     "Ports": "PORTS",
     "Names": "NAMES",
 }
+FILTERS = ("name=", "id=", "label=", "ancestor=", "exited=", *(f"status={state}" for state in State.ALL))
 PS = Verb(
     "ps",
     "",
     "List containers",
     (
         Option("-a, --all", "show all, not only those that run"),
-        Option("-f, --filter KIND=VALUE...", "show what matches: name, id, status, label, ancestor, exited"),
-        Option("--format TEMPLATE", "a Go template such as '{{.Names}}', 'table …' with headings, or json"),
+        Option(
+            "-f, --filter KIND=VALUE...",
+            "show what matches: name, id, status, label, ancestor, exited",
+            FILTERS,
+        ),
+        Option(
+            "--format TEMPLATE",
+            "a Go template such as '{{.Names}}', 'table …' with headings, or json",
+            ("json",),
+        ),
         Option("-n, --last NUMBER", "show the NUMBER newest, running or not"),
         Option("-l, --latest", "show the newest, running or not"),
         Option("--no-trunc", "do not shorten IDs and commands"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from usercontainerd.oci.platform import Platform
     from usercontainerd.store.records import ImageRecord
 
+POLICIES = ("always", "missing", "newer", "never")
 PULL = Verb(
     "pull",
     "IMAGE [IMAGE...]",
@@ -34,7 +35,7 @@ PULL = Verb(
         Option("--disable-content-trust", "without effect; for scripts made for docker"),
         Option("--os OS", "the operating system to choose, instead of linux"),
         Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
-        Option("--policy POLICY", "always (default), missing, newer or never"),
+        Option("--policy POLICY", "always (default), missing, newer or never", POLICIES),
         PROGRESS,
         Option("-q, --quiet", "show no progress"),
         Option("--retry NUMBER", "how often to try again, beside what each request is (default 0)"),
@@ -176,10 +177,8 @@ def read_policy(text: str | None, default: str = "always") -> str:
     """``--policy`` and ``--pull``. Raises ``InvalidArgument``."""
     if text is None:
         return default
-    if text not in ("always", "missing", "newer", "never"):
-        raise InvalidArgument(
-            f'"{text}" is no pull policy', hint="possible are always, missing, newer, never"
-        )
+    if text not in POLICIES:
+        raise InvalidArgument(f'"{text}" is no pull policy', hint=f"possible are {', '.join(POLICIES)}")
     return text
 
 

@@ -21,12 +21,20 @@ PUSH = Verb(
     (
         *ACCESS_OPTIONS,
         Option("-a, --all-tags", "push all tags that the repository IMAGE has here"),
-        Option("--compression-format FORMAT", "gzip or zstd; as the layers were, or gzip, by default"),
+        Option(
+            "--compression-format FORMAT",
+            "gzip or zstd; as the layers were, or gzip, by default",
+            ("gzip", "zstd"),
+        ),
         Option("--compression-level LEVEL", "gzip: 1 to 9, zstd: 1 to 22"),
         Option("--digestfile FILE", "write the digest of the pushed manifest into a file"),
         Option("--disable-content-trust", "without effect; for scripts made for docker"),
         Option("--force-compression", "compress all layers anew, also those that the registry has already"),
-        Option("-f, --format FORMAT", "oci or v2s2 (Docker's), by default as the image was pulled"),
+        Option(
+            "-f, --format FORMAT",
+            "oci or v2s2 (Docker's), by default as the image was pulled",
+            ("oci", "v2s2"),
+        ),
         PROGRESS,
         Option("-q, --quiet", "show no progress"),
         Option("--remove-signatures", "push no signatures, which are never pushed"),

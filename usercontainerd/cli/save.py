@@ -20,7 +20,7 @@ SAVE = Verb(
     "Save images to an archive or a directory",
     (
         Option("--compress", "compress the layers of a docker-dir"),
-        Option("--format FORMAT", "docker-archive (default), oci-archive, oci-dir or docker-dir"),
+        Option("--format FORMAT", "docker-archive (default), oci-archive, oci-dir or docker-dir", FORMATS),
         Option("-m, --multi-image-archive", "accepted: several images can be saved in any case"),
         Option("-o, --output PATH", "the file or directory; standard output without it"),
         PROGRESS,

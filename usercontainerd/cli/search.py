@@ -33,8 +33,16 @@ SEARCH = Verb(
     (
         *ACCESS_OPTIONS,
         Option("--compatible", "show stars, official and automated too, as docker does"),
-        Option("-f, --filter KIND=VALUE...", "show what matches: stars=N, is-official, is-automated[=false]"),
-        Option("--format TEMPLATE", "a Go template such as '{{.Name}}', 'table …' with headings, or json"),
+        Option(
+            "-f, --filter KIND=VALUE...",
+            "show what matches: stars=N, is-official, is-automated[=false]",
+            ("stars=", "is-official", "is-automated"),
+        ),
+        Option(
+            "--format TEMPLATE",
+            "a Go template such as '{{.Name}}', 'table …' with headings, or json",
+            ("json",),
+        ),
         Option("--limit NUMBER", "at most so many of each registry; 25, or all tags, by default"),
         Option("--list-tags", "list the tags of the repository TERM"),
         Option("--no-trunc", "do not shorten descriptions"),

@@ -23,6 +23,7 @@ CHECK = Verb(
         Option(
             "--format FORMAT",
             "json: an array of objects with kind, severity, what, where, repair, repaired, problem",
+            ("json",),
         ),
         Option("-m, --max AGE", "what nothing needs counts once it is that old (24h)"),
         Option("-q, --quick", "leave out what reads every file of every layer"),

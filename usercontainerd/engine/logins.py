@@ -6,7 +6,13 @@ import os
 from dataclasses import replace
 
 from usercontainerd.base.errors import InvalidArgument, InvalidReference, NoSuchImage, RegistryError
-from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, look_up_login, open_client
+from usercontainerd.engine.access import (
+    AS_CONFIGURED,
+    RegistryAccess,
+    find_authfiles,
+    look_up_login,
+    open_client,
+)
 from usercontainerd.engine.local_images import read_registries
 from usercontainerd.oci.reference import Reference, parse_reference, parse_registry
 from usercontainerd.registry.authfile_changes import (
@@ -15,6 +21,7 @@ from usercontainerd.registry.authfile_changes import (
     remove_login,
     store_login,
 )
+from usercontainerd.registry.authfiles import list_file_keys
 from usercontainerd.registry.configuration import AUTH_FILES, Endpoint
 
 MAX_PASSWORD = 16 * 1024  # bytes; tokens are long
@@ -130,3 +137,8 @@ def forget_login(place: LoginPlace, key: str) -> bool:
 def forget_all_logins(place: LoginPlace) -> None:
     """Forget all logins that are kept where we write."""
     remove_all_logins(place.editor, place.environment, place.helpers)
+
+
+def list_login_keys(context: Context) -> list[str]:
+    """Return what the files have logins for, sorted; no helper is asked. Damaged files have none."""
+    return sorted({key for file in find_authfiles(context) for key in list_file_keys(file)})

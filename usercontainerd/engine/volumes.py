@@ -6,6 +6,7 @@ import hashlib
 import os
 
 from usercontainerd.base.errors import InvalidDefinition
+from usercontainerd.base.names import is_plain_name
 from usercontainerd.definition.model import Mount, MountType
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.trees import make_private_directories
@@ -50,6 +51,14 @@ def volume_directory(context: Context, name: str, mount: Mount) -> str:
         return f"{context.paths.data}/volumes/{mount.source}/_data"
     key = hashlib.sha256(mount.target.encode()).hexdigest()[:16]
     return f"{layer_directory(context.paths.container_data(name))}/volumes/{key}"
+
+
+def list_volume_names(context: Context) -> list[str]:
+    """Return the names of the user's volumes, sorted."""
+    try:
+        return sorted(name for name in os.listdir(f"{context.paths.data}/volumes") if is_plain_name(name))
+    except OSError:
+        return []
 
 
 def plan_filled_volumes(

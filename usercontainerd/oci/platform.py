@@ -33,6 +33,8 @@ _MACHINES = {
     "loongarch64": ("loong64", ""),
     "mips64": ("mips64le", ""),
 }
+# In the order of the table, each once.
+ARCHITECTURES = tuple(dict.fromkeys(name for name, _ in _MACHINES.values()))
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z", re.ASCII)
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
 

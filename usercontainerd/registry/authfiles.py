@@ -133,6 +133,22 @@ def _find_in_file(file: AuthFile, key: str, environment: Mapping[str, str]) -> L
     return None
 
 
+def list_file_keys(file: AuthFile) -> list[str]:
+    """Return the registries and ``registry/path``s that a file names; none of a damaged file."""
+    try:
+        data = read_auth_file(file.path)
+        if data is None or not data.strip():
+            return []
+        document = parse_auth_file(data, file.path)
+        auths = document if file.legacy else document.get("auths")
+        names = [name for name, _ in auths.items()]
+        if not file.legacy:
+            names += [name for name, _ in document.get("credHelpers").items()]
+    except InvalidFormat:
+        return []
+    return [normalize_key(name, legacy=file.legacy) for name in names]
+
+
 def parse_auth_file(data: bytes, path: str) -> JsonValue:
     """Parse the text of a file with logins. Raises ``InvalidFormat``, without any of it."""
     try:

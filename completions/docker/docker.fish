@@ -1,0 +1,1 @@
+../usercontainer.fish
