@@ -210,6 +210,15 @@ def test_killing_it_harms_nothing(container: Make) -> None:
     assert read(path, CONTAINER, "MainPID") == pid
 
 
+def test_components_are_those_of_the_command() -> None:
+    (components,) = call_manager("ListComponents", "a{sv}", "0")
+    printed = json.loads(run("usercontainer", "version", "--format", "json").stdout)
+    assert components == {each["Name"]: each["Version"] for each in printed["Components"]}
+    assert set(components) == {"kernel", "python", "crun", "pasta", "systemd"}
+    assert all(version[0].isdigit() for version in components.values())
+    assert printed["Client"]["Version"] == read(ROOT, MANAGER, "Version")
+
+
 def test_doctor_runs_in_a_process_of_its_own() -> None:
     (found,) = call_manager("Doctor", "a{sv}", "0")
     assert {each["name"] for each in found} >= {"kernel", "user namespaces", "subuid"}

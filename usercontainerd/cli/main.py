@@ -63,7 +63,7 @@ VERBS = {
     "unshare": ("image_mounts", "Run a command as root of a user namespace of your own"),
     "untag": ("image_names", "Take names from an image"),
     "verify": ("verify", "Report what is wrong with container definitions"),
-    "version": ("version", "Show the version"),
+    "version": ("version", "Show the version, and those of what containers run on"),
 }
 # docker's two-word spellings, and the verbs that have no other.
 GROUPS = {
@@ -134,8 +134,11 @@ def dispatch(arguments: list[str], environment: dict[str, str]) -> int:
         from usercontainerd.cli.completion import run_complete
 
         return run_complete(rest, environment, described=COMPLETIONS[word])
-    if word in ("--version", "-v"):
-        word = "version"
+    if word in ("--version", "-v") and not rest:
+        from usercontainerd.cli.version import write_short_version
+
+        write_short_version()
+        return 0
     if word in GROUPS:
         if rest and rest[0] in ("help", "--help", "-h"):
             return show_help([word, *rest[1:]])

@@ -8,6 +8,7 @@ from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer, NoSuchImage
 from usercontainerd.daemon import definitions
 from usercontainerd.daemon.server import Provider
+from usercontainerd.engine.components import find_components, name_versions
 from usercontainerd.engine.containers import State
 from usercontainerd.engine.facts import count_subordinate_ids, lingers, list_controllers, list_features
 from usercontainerd.engine.local_images import find_image
@@ -54,6 +55,7 @@ class ManagerObject(Provider):
             "Login": self._login,
             "Logout": self._logout,
             "CheckStore": self._check_store,
+            "ListComponents": self._list_components,
             "Doctor": self._doctor,
             "Subscribe": self._subscribe,
             "Unsubscribe": self._unsubscribe,
@@ -222,6 +224,12 @@ class ManagerObject(Provider):
         await self._service.board.refresh_all()
 
     # About this host
+
+    async def _list_components(self, _call: Call, options: Options) -> dict[str, str]:
+        options.finish()
+        return await self._service.run(
+            lambda: name_versions(find_components(self._context.paths.runtime_root))
+        )
 
     async def _doctor(self, _call: Call, options: Options) -> list[dict[str, str]]:
         options.finish()

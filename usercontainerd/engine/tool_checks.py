@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
+from usercontainerd.engine.components import PROGRAMS, ask_version, parse_version
 from usercontainerd.engine.doctor import (
     Finding,
     find_program,
@@ -30,29 +30,19 @@ _PACKAGES = {
 }
 
 
-def _ask_version(path: str, context: Context) -> str:
-    # crun wants to know its directory even for that.
-    environment = {"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": context.paths.runtime_root}
-    command = [path, "--version"]
-    result = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", check=False, timeout=20, env=environment
-    )
-    return result.stdout or result.stderr
-
-
 def check_crun(context: Context) -> Iterator[Finding]:
     """The runtime, its version and what it was built with."""
-    path = find_program("/usr/bin/crun", "/usr/local/bin/crun")
+    path = find_program(*PROGRAMS["crun"])
     if path is None:
         yield missing("crun", "not installed", suggest_installation("crun"))
     else:
-        yield judge_crun(path, _ask_version(path, context))
+        yield judge_crun(path, ask_version(path, context.paths.runtime_root))
 
 
 def judge_crun(path: str, text: str) -> Finding:
     """By what ``crun --version`` printed. Pure."""
     words = text.split()
-    version = words[2] if words[:2] == ["crun", "version"] and len(words) > 2 else ""
+    version = parse_version(text)
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if not numbers:
         return lost("crun", f"{path} does not say its version", "perhaps everything", "")
@@ -66,16 +56,16 @@ def judge_crun(path: str, text: str) -> Finding:
 
 def check_pasta(context: Context) -> Iterator[Finding]:
     """The user-mode network, and the device that it needs."""
-    path = find_program("/usr/bin/pasta")
+    path = find_program(*PROGRAMS["pasta"])
     what = 'network = "pasta", the default; "none" and "host" work'
     if path is None:
         yield lost("pasta", "not installed", what, suggest_installation("pasta"))
         return
-    first = _ask_version(path, context).partition("\n")[0]
+    first = ask_version(path, context.paths.runtime_root).partition("\n")[0]
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         yield lost("pasta", "/dev/net/tun cannot be opened", what, "sudo modprobe tun")
         return
-    yield fine("pasta", first.removeprefix("pasta ") or path)
+    yield fine("pasta", parse_version(first) or path)
 
 
 def check_init(_context: Context) -> Iterator[Finding]:

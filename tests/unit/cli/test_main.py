@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -93,10 +94,28 @@ def test_help_of_groups(group: str, capfd: pytest.CaptureFixture[str], environme
         assert capfd.readouterr().out.startswith(f"Usage: usercontainer {door.GROUPS[group][verb]}")
 
 
-@pytest.mark.parametrize("words", [["version"], ["--version"], ["-v"]])
+@pytest.mark.parametrize("words", [["--version"], ["-v"]])
 def test_version(words: list[str], capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
     assert door.main(words, environment) == 0
     assert capfd.readouterr().out == f"usercontainer version {__version__}\n"
+
+
+def test_versions(capfd: pytest.CaptureFixture[str], environment: dict[str, str]) -> None:
+    assert door.main(["version"], environment) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "Client:        usercontainer",
+        f"Version:       {__version__}",
+        "API Version:   1 (org.usercontainer1)",
+    ]
+    assert f"kernel:        {os.uname().release}" in lines
+    for template in ("{{.Client.Version}}", "{{.Version}}"):
+        assert door.main(["version", "--format", template], environment) == 0
+        assert capfd.readouterr().out == f"{__version__}\n"
+    assert door.main(["version", "-f", "json"], environment) == 0
+    described = json.loads(capfd.readouterr().out)
+    assert set(described) == {"Client", "Components"}
+    assert described["Client"]["Version"] == __version__
 
 
 @pytest.mark.parametrize(
