@@ -198,6 +198,22 @@ def test_definitions_come_over_the_bus(tmp_path: Path) -> None:
     assert busctl("get-property", NAME, path, CONTAINER, "State").returncode != 0
 
 
+def test_one_defined_anew_is_another_container(container: Make) -> None:
+    text = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "exit 7"]\nnetwork = "none"\n'
+    one = container(text)
+    path = container_path(one.name)
+    one.start(check=False)
+    wait_for(path, CONTAINER, "ExitStatus", 7)
+    one.define(text + "# edited\n")
+    assert "Exited (7)" in run("usercontainer", "ps", "-a", "--filter", f"name={one.name}").stdout
+    run("systemctl", "--user", "reset-failed", one.unit)
+    call_manager("RemoveDefinition", "sa{sv}", one.name, "0")
+    call_manager("InstallDefinition", "ssa{sv}", one.name, text, "0")
+    assert read(path, CONTAINER, "State") == "created"
+    assert read(path, CONTAINER, "ExitStatus") == -1
+    assert "Created" in run("usercontainer", "ps", "-a", "--filter", f"name={one.name}").stdout
+
+
 def test_killing_it_harms_nothing(container: Make) -> None:
     one = container(SLEEPER)
     path = container_path(one.name)

@@ -126,4 +126,4 @@ def remove_definition(context: Context, manager: Manager, name: str) -> None:
     if not is_template_name(name) and not is_idle(manager, name):
         raise InUse("the container runs", where=name)
     remove_file(path)
-    manager.reload()
+    manager.reload()  # the generator forgets how it ended, too

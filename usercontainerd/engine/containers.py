@@ -10,8 +10,8 @@ import os
 
 from usercontainerd.base.names import container_name
 from usercontainerd.definition.search import find_definitions
-from usercontainerd.engine.lookup import container_id, definition_directories
-from usercontainerd.runtime.summary import Summary, read_exit, read_summary
+from usercontainerd.engine.lookup import container_id, definition_directories, has_definition
+from usercontainerd.runtime.summary import Summary, exit_file, read_exit, read_summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,6 +145,24 @@ def read_container(
         started=_read_time(f"{paths.bundle(name)}/pid") if alive else 0.0,
         exit=record,
     )
+
+
+def forget_ended_runs(paths: Paths) -> None:
+    """Forget how containers ended whose definition is gone: another one of that name is another container.
+
+    What they have written stays until ``usercontainer rm``.
+    """
+    directory = os.path.dirname(paths.container_data("x"))
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        if not has_definition(paths, name):
+            try:
+                os.unlink(exit_file(f"{directory}/{name}"))
+            except OSError:
+                continue
 
 
 def _read_time(path: str) -> float:

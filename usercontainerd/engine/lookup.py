@@ -37,13 +37,18 @@ def definition_directories(paths: Paths) -> tuple[str, ...]:
     return (*paths.definition_directories, paths.created_definitions)
 
 
-def is_known(paths: Paths, name: str) -> bool:
-    """Tell whether there is a definition of ``name``, masked or not, or something that a container left."""
+def has_definition(paths: Paths, name: str) -> bool:
+    """Tell whether there is a definition of ``name``, masked or not; a template's counts for its instances."""
     prefix, instance = split_instance(name)
     files = (name,) if instance is None else (name, f"{prefix}@")
+    return any(os.path.lexists(f"{d}/{f}.toml") for d in definition_directories(paths) for f in files)
+
+
+def is_known(paths: Paths, name: str) -> bool:
+    """Tell whether there is a definition of ``name``, or something that a container left."""
     return (
-        os.path.lexists(paths.bundle(name))
-        or any(os.path.lexists(f"{d}/{f}.toml") for d in definition_directories(paths) for f in files)
+        has_definition(paths, name)
+        or os.path.lexists(paths.bundle(name))
         or os.path.lexists(paths.container_data(name))
     )
 

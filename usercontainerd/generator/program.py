@@ -64,12 +64,14 @@ def generate(environment: Mapping[str, str], uid: int, programs: Programs) -> tu
     if state and last.state == state:
         return last.entries
 
+    from usercontainerd.engine.containers import forget_ended_runs
     from usercontainerd.engine.context import build_context
     from usercontainerd.generator.conversion import convert_all
 
     context = build_context(dict(environment), programs, uid, os.getgid())
     entries = convert_all(context, instances, {entry.name: entry for entry in last.entries})
     _keep(file, Cached(basis, state, entries))
+    forget_ended_runs(paths)
     return tuple(entries)
 
 

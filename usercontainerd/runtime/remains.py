@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.kernel.trees import make_private_directories, remove_tree
+from usercontainerd.kernel.trees import make_private_directories, remove_file, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +22,13 @@ def discard_runtime_state(paths: Paths, name: str) -> None:
 
 
 def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
-    """Keep how the run ended, from the environment that systemd gives to ``ExecStopPost=``."""
+    """Keep how the run ended, from the environment that systemd gives to ``ExecStopPost=``.
+
+    Of a container whose definition is gone nothing is kept: the next one of that name is another container.
+    """
     import time
 
-    from usercontainerd.runtime.summary import exit_file, render_exit
+    from usercontainerd.runtime.summary import exit_file, read_summary, render_exit
 
     pid_file = f"{paths.bundle(name)}/pid"
     try:
@@ -34,6 +37,10 @@ def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> None
     except FileNotFoundError:
         started = 0.0  # it never came to run
     data = paths.container_data(name)
+    summary = read_summary(f"{paths.bundle(name)}/summary")
+    if summary is not None and summary.definition and not os.path.lexists(summary.definition):
+        remove_file(exit_file(data))
+        return
     try:
         with open(f"{exit_file(data)}.new", "w", encoding="utf-8") as file:
             file.write(render_exit(environment, started, time.time()))

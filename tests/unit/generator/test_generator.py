@@ -107,6 +107,26 @@ def test_a_broken_one_harms_no_other(home: Home) -> None:
     assert f"{home.definitions}/bad.toml:2: error: memry: unknown key" in said
 
 
+def test_how_a_container_ended_is_forgotten_with_its_definition(home: Home) -> None:
+    for name in ("app.toml", "masked.toml", "web@.toml"):
+        home.define(name, "" if name == "masked.toml" else GOOD)
+    records = {
+        name: Path(home.paths.container_data(name)) / "exit" for name in ("app", "masked", "web@a", "gone")
+    }
+    for record in records.values():
+        record.parent.mkdir(parents=True)
+        record.write_text("x")
+    (records["gone"].parent / "layer").mkdir()
+    home.generate()
+    assert {name for name, record in records.items() if record.exists()} == {"app", "masked", "web@a"}
+    assert (records["gone"].parent / "layer").exists()
+    home.settle()
+    home.generate()
+    (home.definitions / "app.toml").unlink()
+    home.generate()
+    assert not records["app"].exists()
+
+
 def test_what_was_created_comes_last(home: Home) -> None:
     created = Path(home.paths.created_definitions)
     created.mkdir(parents=True)
