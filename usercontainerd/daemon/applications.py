@@ -13,19 +13,16 @@ from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.daemon.call import AccessDenied
 from usercontainerd.daemon.connection import BUS, BUS_PATH
 from usercontainerd.daemon.limits import MAX_WATCHERS
+from usercontainerd.daemon.logbook import describe_container
 from usercontainerd.daemon.server import Provider
-from usercontainerd.engine.lifecycle import start_container, stop_containers
 from usercontainerd.kernel.signals import is_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from usercontainerd.daemon.call import Call, Options
     from usercontainerd.daemon.container import ContainerObject
     from usercontainerd.daemon.server import Server
     from usercontainerd.daemon.service import Service
-    from usercontainerd.systemd.manager import Manager
 
 NAME = "org.usercontainer1.Apps"
 PATH = "/org/usercontainer1/Apps"
@@ -69,8 +66,9 @@ class ApplicationsObject(Provider):
                     "this is for sandboxed applications",
                     hint="others use org.usercontainer1, which can do everything",
                 )
-            await self._server.watch_client(sender, lambda: self._forget(sender))
             self._known[sender] = application
+            await self._server.watch_client(sender, lambda: self._forget(sender))
+            return application
         return self._known[sender]
 
     def _forget(self, sender: str) -> None:
@@ -78,10 +76,16 @@ class ApplicationsObject(Provider):
         self._watchers.pop(sender, None)
         self._service.idle.touch()
 
-    async def _find(self, call: Call, name: str) -> ContainerObject:
-        """The container, if the caller may know of it: else it is as if there were none."""
-        application = await self.identify(call.sender)
+    def _find(self, call: Call, application: str, name: str) -> ContainerObject:
+        """The container, if the application may know of it: else it is as if there were none."""
         one = self._service.board.containers.get(name)
+        if one is not None and application not in one.container.summary.applications:
+            self._server.log_refusal(
+                call.sender,
+                f"{application} must not use container {name}",
+                USERCONTAINER_APP=application,
+                **describe_container(name),
+            )
         if one is None or application not in one.container.summary.applications:
             raise NoSuchContainer(
                 f'there is no container "{name[:200]}" for {application}',
@@ -100,18 +104,16 @@ class ApplicationsObject(Provider):
 
     async def _get_state(self, call: Call, name: str, options: Options) -> tuple[str, str]:
         options.finish()
-        one = await self._find(call, name)
+        one = self._find(call, await self.identify(call.sender), name)
         return one.container.state, one.status_text
 
     async def _start(self, call: Call, name: str, options: Options) -> None:
-        await self._act(call, name, options, lambda manager: start_container(manager, name))
+        application = await self.identify(call.sender)
+        await self._find(call, application, name).start(call, options, application=application)
 
     async def _stop(self, call: Call, name: str, options: Options) -> None:
-        await self._act(call, name, options, lambda manager: stop_containers(manager, [name]))
-
-    async def _act(self, call: Call, name: str, options: Options, action: Callable[[Manager], None]) -> None:
-        one = await self._find(call, name)
-        await one.run(options, action)
+        application = await self.identify(call.sender)
+        await self._find(call, application, name).stop(call, options, application=application)
 
     async def _watch(self, call: Call, options: Options) -> None:
         options.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import struct
 import termios
@@ -11,6 +12,7 @@ import termios
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.base.names import unit_name
 from usercontainerd.daemon.call import Reply
+from usercontainerd.daemon.logbook import CONTAINER_ASKED, describe_container, note
 from usercontainerd.daemon.server import Provider
 from usercontainerd.engine.autostart import is_autostarted
 from usercontainerd.engine.containers import State
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from usercontainerd.systemd.manager import Manager
 
 PATHS = "/org/usercontainer1/container"
+
+logger = logging.getLogger(__name__)
 
 
 class ContainerObject(Provider):
@@ -130,25 +134,54 @@ class ContainerObject(Provider):
 
     # Methods
 
-    async def _start(self, _call: Call, options: Options) -> None:
-        await self.run(options, lambda manager: start_container(manager, self.container.name))
+    async def _start(self, call: Call, options: Options) -> None:
+        await self.start(call, options)
 
-    async def _stop(self, _call: Call, options: Options) -> None:
+    async def _stop(self, call: Call, options: Options) -> None:
+        await self.stop(call, options, timeout=options.take_number("timeout"))
+
+    async def _restart(self, call: Call, options: Options) -> None:
         timeout = options.take_number("timeout")
-        await self.run(
-            options, lambda manager: stop_containers(manager, [self.container.name], timeout=timeout)
+        await self._run(
+            "restart",
+            call,
+            options,
+            lambda manager: restart_container(manager, self.container.name, timeout=timeout),
         )
 
-    async def _restart(self, _call: Call, options: Options) -> None:
-        timeout = options.take_number("timeout")
-        await self.run(
-            options, lambda manager: restart_container(manager, self.container.name, timeout=timeout)
+    async def start(self, call: Call, options: Options, *, application: str = "") -> None:
+        """Start it for a client, or for a sandboxed ``application``."""
+        name = self.container.name
+        await self._run(
+            "start", call, options, lambda manager: start_container(manager, name), application=application
         )
 
-    async def run(self, options: Options, action: Callable[[Manager], None]) -> None:
+    async def stop(
+        self, call: Call, options: Options, *, timeout: float | None = None, application: str = ""
+    ) -> None:
+        """Stop it; what still runs after ``timeout`` seconds is killed."""
+        names = [self.container.name]
+        await self._run(
+            "stop",
+            call,
+            options,
+            lambda manager: stop_containers(manager, names, timeout=timeout),
+            application=application,
+        )
+
+    async def _run(
+        self,
+        what: str,
+        call: Call,
+        options: Options,
+        action: Callable[[Manager], None],
+        *,
+        application: str = "",
+    ) -> None:
         """Do something that takes long, in a thread; the caller need not wait for it."""
         wait = options.take_flag("wait", True)
         options.finish()
+        self._log(what, call, application)
         work = self._service.run_with_manager(action)
         if wait:
             try:
@@ -157,11 +190,27 @@ class ContainerObject(Provider):
                 # Whoever asks after the answer finds what has become of it.
                 await self._service.board.refresh({self.container.name})
         else:
-            self._service.leave_running(work)
+            self._service.leave_running(work, self.container.name)
 
-    async def _remove(self, _call: Call, options: Options) -> None:
+    def _log(self, what: str, call: Call, application: str = "") -> None:
+        """Tell the journal, and with it the unit's log, who wanted something."""
+        fields = {
+            **describe_container(self.container.name),
+            "USERCONTAINER_OPERATION": what,
+            "USERCONTAINER_SENDER": call.sender,
+            "USERCONTAINER_APP": application,
+        }
+        who = f"{application} ({call.sender})" if application else call.sender
+        logger.info(
+            "%s of container %s for %s",
+            *(what, self.container.name, who),
+            extra=note(CONTAINER_ASKED, **fields),
+        )
+
+    async def _remove(self, call: Call, options: Options) -> None:
         force = options.take_flag("force")
         options.finish()
+        self._log("remove", call)
         context = self._service.context
         await self._service.run_with_manager(
             lambda manager: remove_container(context, manager, self.container.name, force=force)

@@ -8,6 +8,7 @@ has failed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 
@@ -16,6 +17,15 @@ from usercontainerd.daemon.call import ERROR_PREFIX, MAX_ERROR_TEXT, LimitExceed
 from usercontainerd.daemon.children import Child, read_lines
 from usercontainerd.daemon.connection import Variant
 from usercontainerd.daemon.limits import MAX_JOBS, MAX_JOBS_OF_ONE
+from usercontainerd.daemon.logbook import (
+    CHILD_CRASHED,
+    JOB_BEGUN,
+    JOB_CANCELLED,
+    JOB_DONE,
+    JOB_FAILED,
+    describe_container,
+    note,
+)
 from usercontainerd.daemon.server import Provider
 
 TYPE_CHECKING = False
@@ -32,6 +42,8 @@ INTERVAL = 0.25  # seconds between two changes that clients are told
 MAX_ITEMS = 1000
 MAX_NOTICES = 100
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+
+logger = logging.getLogger(__name__)
 
 
 class Job(Provider):
@@ -91,6 +103,11 @@ class Job(Provider):
         options.finish()
         self.cancel()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """True as soon as somebody has wanted its end."""
+        return self._cancelled
+
     def cancel(self) -> None:
         """Have it end; harmless if it has."""
         if self.is_running and self._child is not None:
@@ -149,6 +166,34 @@ class Job(Provider):
 
     # Telling
 
+    def describe(self) -> str:
+        """What it does, in a few words."""
+        return f"{self.operation} {self.target}".rstrip()
+
+    def list_fields(self) -> dict[str, str]:
+        """The fields of messages about it."""
+        about = {}
+        if self.operation in ("exec", "export"):
+            about = describe_container(self.target)
+        elif self.operation in ("pull", "push", "save", "import"):
+            about = {"IMAGE_NAME": self.target}
+        return {
+            **about,
+            "USERCONTAINER_OPERATION": self.operation,
+            "USERCONTAINER_JOB": self.path,
+            "USERCONTAINER_SENDER": self.owner,
+        }
+
+    def log_end(self) -> None:
+        """Tell the journal how it ended."""
+        fields = {**self.list_fields(), "USERCONTAINER_ERROR": self.error_name}
+        if self.state == FAILED:
+            logger.warning("%s failed: %s", self.describe(), self.message, extra=note(JOB_FAILED, **fields))
+        elif self.state == CANCELLED:
+            logger.info("%s was cancelled", self.describe(), extra=note(JOB_CANCELLED, **fields))
+        else:
+            logger.info("%s is done", self.describe(), extra=note(JOB_DONE, **fields))
+
     def _report(self, *names: str) -> None:
         self._changed.update(names)
         wait = self._last_report + INTERVAL - time.monotonic()
@@ -196,6 +241,7 @@ class Jobs:
         self._jobs[job.path] = job
         self._service.server.add(job.path, job)
         self._service.report_counts()
+        logger.info("%s begins", job.describe(), extra=note(JOB_BEGUN, **job.list_fields()))
         return job
 
     async def start(
@@ -235,6 +281,7 @@ class Jobs:
         self, job: Job, child: Child, output: int | None, take_status: Callable[[Job, int], None]
     ) -> None:
         await job.follow(child, output, take_status)
+        job.log_end()
         self._service.report_counts()
         self._service.job_ended(job)
         self._service.loop.call_later(KEPT, self._forget, job)
@@ -258,6 +305,9 @@ class Jobs:
 def judge_silence(job: Job, status: int) -> None:
     """A program of ours that ended without a last word."""
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    if not job.is_cancelled:
+        fields = job.list_fields()
+        logger.error("the process of %s %s", job.describe(), how, extra=note(CHILD_CRASHED, **fields))
     job.fail("Failed", f"the process that did it {how}; see journalctl --user -u usercontainerd")
 
 

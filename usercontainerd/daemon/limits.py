@@ -11,6 +11,7 @@ MAX_CALLS = 64  # of one client, under way at the same time
 # calls, one that waits for each answer cannot send more than some 1,500 a second.
 CALL_BURST = 4000
 CALLS_A_SECOND = 500.0  # of one client, in the long run
+LOGGED_REFUSALS = (3, 1 / 60)  # of one client: in a row, and a second
 MAX_JOBS = 32  # running, of all clients
 MAX_JOBS_OF_ONE = 8
 MAX_STREAMS = 32  # logs being read, of one client

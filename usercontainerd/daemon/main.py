@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 
+from usercontainerd import __version__
 from usercontainerd.base.programs import Programs
 from usercontainerd.daemon.applications import NAME as APPLICATIONS_NAME
 from usercontainerd.daemon.connection import connect_bus
 from usercontainerd.daemon.description import find_descriptions
 from usercontainerd.daemon.lifetime import DEFAULT
+from usercontainerd.daemon.logbook import STARTED, JournalHandler, note, start_logging
 from usercontainerd.daemon.service import NAME, Service
 from usercontainerd.engine.context import build_context
 from usercontainerd.kernel.notification import notify
@@ -38,21 +40,11 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
         return FAILED
 
 
-def start_logging(environment: dict[str, str]) -> None:
-    """Log to the journal with fields, or to standard error without one."""
-    handler: logging.Handler = logging.StreamHandler()
-    if environment.get("JOURNAL_STREAM"):
-        try:
-            from systemd.journal import JournalHandler
-
-            handler = JournalHandler(SYSLOG_IDENTIFIER="usercontainerd")
-        except ImportError:
-            pass
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
-
-
 async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
     """Serve until idle, told to end, or cut off."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, JournalHandler):
+            handler.use_loop(asyncio.get_running_loop())
     address = environment.get("DBUS_SESSION_BUS_ADDRESS")
     if not address:
         address = f"unix:path={environment.get('XDG_RUNTIME_DIR', f'/run/user/{os.getuid()}')}/bus"
@@ -72,6 +64,7 @@ async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
             logger.error("another process has the name %s", name)
             return FAILED
     notify(environment.get("NOTIFY_SOCKET"), "READY=1\nSTATUS=Answering")
+    logger.info("Version %s answers; %s", __version__, service.describe(), extra=note(STARTED))
     quiet = loop.create_task(service.idle.wait())
     cut = loop.create_task(connection.wait_for_disconnect())
     end = loop.create_task(told.wait())

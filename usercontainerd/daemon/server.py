@@ -11,6 +11,7 @@ import logging
 
 from usercontainerd.base.errors import InvalidArgument, UsercontainerError
 from usercontainerd.daemon.call import (
+    AccessDenied,
     BusFault,
     Call,
     LimitExceeded,
@@ -22,7 +23,8 @@ from usercontainerd.daemon.call import (
 )
 from usercontainerd.daemon.connection import BUS, BUS_PATH, Connection, Message, MessageType, Variant
 from usercontainerd.daemon.description import MANAGER_XML, STANDARD_XML, Emits, Interface, read_interface
-from usercontainerd.daemon.limits import CALLS_A_SECOND, MAX_CALLS, Allowances
+from usercontainerd.daemon.limits import CALLS_A_SECOND, LOGGED_REFUSALS, MAX_CALLS, Allowances
+from usercontainerd.daemon.logbook import CALLER_REFUSED, note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Server:
         self._objects: dict[str, dict[str, Provider]] = {}
         self._calls: dict[str, int] = {}
         self._allowances = Allowances()
+        self._refusals = Allowances(*LOGGED_REFUSALS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[str, list[Callable[[], None]]] = {}
         self.on_call: Callable[[str, str], None] = lambda _sender, _member: None
@@ -190,6 +193,7 @@ class Server:
 
     def _forget_client(self, sender: str) -> None:
         self._allowances.drop(sender)
+        self._refusals.drop(sender)
         if sender not in self._watched:
             return
         for callback in self._watched.pop(sender):
@@ -210,7 +214,9 @@ class Server:
         if refusal:
             # Here, where it costs little: who sends without waiting for answers holds up nobody for long.
             Call(sender, message.unix_fds).close()
-            self._reply_error(message, LimitExceeded(refusal))
+            error = LimitExceeded(refusal)
+            self._log_refused_call(message, error)
+            self._reply_error(message, error)
             return True
         self._calls[sender] = self._calls.get(sender, 0) + 1
         task = asyncio.get_running_loop().create_task(self._answer(message))
@@ -234,15 +240,29 @@ class Server:
             signature, reply = await self._dispatch(message, call)
             self._reply(message, signature, reply)
         except UsercontainerError as error:
+            if isinstance(error, LimitExceeded | AccessDenied):
+                self._log_refused_call(message, error)
             self._reply_error(message, error)
         except Exception as error:
-            logger.exception("%s.%s failed", message.interface, message.member)
+            logger.exception(
+                "%s.%s failed", message.interface, message.member, extra=note(**_list_fields(message))
+            )
             self._reply_error(message, explain_crash(error))
         finally:
             call.close()
             self._calls[sender] -= 1
             if not self._calls[sender]:
                 del self._calls[sender]
+
+    def _log_refused_call(self, message: Message, error: UsercontainerError) -> None:
+        fields = {**_list_fields(message), "USERCONTAINER_ERROR": name_error(error)}
+        self.log_refusal(message.sender or "", str(error), **fields)
+
+    def log_refusal(self, sender: str, why: str, **fields: str) -> None:
+        """Tell the journal of a call that was refused, but of one client not more often than somebody can read."""
+        if self._refusals.take(sender, asyncio.get_running_loop().time()):
+            fields = {"USERCONTAINER_SENDER": sender, **fields}
+            logger.warning("refused a call of %s: %s", sender, why, extra=note(CALLER_REFUSED, **fields))
 
     def _reply(self, message: Message, signature: str, reply: Reply) -> None:
         if message.flags.value & NO_REPLY:
@@ -349,6 +369,14 @@ def plan_watch(client: str) -> str:
         f"type='signal',sender='{BUS}',path='{BUS_PATH}',interface='{BUS}',"
         f"member='NameOwnerChanged',arg0='{client}'"
     )
+
+
+def _list_fields(message: Message) -> dict[str, str]:
+    """The journal's fields of a call."""
+    return {
+        "USERCONTAINER_SENDER": message.sender or "",
+        "USERCONTAINER_METHOD": f"{message.interface or ''}.{message.member}",
+    }
 
 
 def check_provider(provider: Provider, description: Interface) -> None:

@@ -16,6 +16,7 @@ from usercontainerd.daemon.board import Board
 from usercontainerd.daemon.children import Child, read_lines
 from usercontainerd.daemon.jobs import Jobs
 from usercontainerd.daemon.lifetime import Idle
+from usercontainerd.daemon.logbook import CHILD_CRASHED, describe_container, note
 from usercontainerd.daemon.manager import ManagerObject
 from usercontainerd.daemon.server import OBJECT_MANAGER, Server
 from usercontainerd.daemon.streams import Streams
@@ -98,6 +99,10 @@ class Service:
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def describe(self) -> str:
+        """What there is, in a few words."""
+        return f"containers: {len(self.board.containers)}, images: {len(self.board.images)}"
+
     def _is_needed(self) -> bool:
         return bool(
             self.server.calls_underway
@@ -158,14 +163,14 @@ class Service:
 
         return await self.run(work)
 
-    def leave_running(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Go on with something whose end nobody waits for; how it went shows in the container's state."""
+    def leave_running(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Go on with something whose end nobody waits for; how it went shows in the state of container ``name``."""
 
         async def finish() -> None:
             try:
                 await work
             except Exception as error:
-                logger.info("%s", error)
+                logger.warning("%s", error, extra=note(**describe_container(name)))
 
         self.keep(self.loop.create_task(finish(), name="use case"))
 
@@ -209,6 +214,14 @@ class Service:
         if "result" in last:
             result: dict[str, Any] = last["result"]
             return result
+        if "error" not in last:
+            fields = {"USERCONTAINER_OPERATION": operation, "USERCONTAINER_SENDER": owner}
+            logger.error(
+                "%s ended with status %d without a word",
+                operation,
+                status,
+                extra=note(CHILD_CRASHED, **fields),
+            )
         name, message = last.get("error", ("Failed", f"{operation} ended with status {status}"))
         raise make_error(name, message)
 

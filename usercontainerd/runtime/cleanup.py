@@ -55,6 +55,8 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
         record_exit(paths, arguments[0], environment)
         clean_up(paths, arguments[0])
     except (UsercontainerError, OSError) as error:
-        os.write(2, f"{error}\n".encode("utf-8", "replace"))
+        from usercontainerd.kernel.notification import write_line
+
+        write_line(str(error), 4, environment)
         return 1
     return 0

@@ -318,9 +318,9 @@ def launch_container(launch: Launch) -> None:
 
 
 def _report(launch: Launch, error: UsercontainerError) -> None:
-    from usercontainerd.kernel.notification import notify_and_wait, one_line
+    from usercontainerd.kernel.notification import notify_and_wait, one_line, write_line
 
-    os.write(2, f"{error}\n".encode("utf-8", "replace"))
+    write_line(str(error), 3, launch.inherited)
     try:
         notify_and_wait(launch.notify_socket, f"STATUS={one_line(str(error))}")
     except UsercontainerError:

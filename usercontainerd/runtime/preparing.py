@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import RuntimeFailure
+from usercontainerd.kernel.notification import write_line
 from usercontainerd.kernel.spawning import spawn, wait_exit
 
 TYPE_CHECKING = False
@@ -69,11 +70,11 @@ def run_prepare(
         if message.startswith(ERROR):
             reported = True
             text = message.removeprefix(ERROR)
-            os.write(2, f"{text}\n".encode("utf-8", "replace"))
+            write_line(text, 3, inherited)
             notify(f"STATUS={text}")
         elif message.startswith(NOTICE):
             # From here: what prepare writes itself, the journal has under the transient unit.
-            os.write(2, f"{message.removeprefix(NOTICE)}\n".encode("utf-8", "replace"))
+            write_line(message.removeprefix(NOTICE), 5, inherited)
         else:
             notify(message)
     os.close(read_end)

@@ -11,6 +11,7 @@ import pytest
 
 from usercontainerd.base import errors
 from usercontainerd.base.errors import UsercontainerError
+from usercontainerd.daemon import logbook
 from usercontainerd.daemon.call import AccessDenied, LimitExceeded
 
 TOP = Path(__file__).parents[3]
@@ -73,3 +74,16 @@ def test_errors() -> None:
     assert len(kinds) > 15
     for kind in kinds:
         assert re.search(rf"^\.BR? .*\b{kind.name}\b", section, re.MULTILINE), kind.name
+
+
+def test_journal() -> None:
+    section = MANUAL.partition("\n.SH JOURNAL\n")[2].partition("\n.SH ")[0]
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (TOP / "usercontainerd/daemon").glob("*.py")
+    )
+    kinds = [value for value in vars(logbook).values() if re.fullmatch("[0-9a-f]{32}", str(value))]
+    fields = set(re.findall(r"\b(?:CONTAINER|USERCONTAINER|IMAGE)_[A-Z_]+(?==|\")", sources))
+    assert len(kinds) == len(set(kinds)) > 5
+    assert len(fields) > 5
+    for word in (*kinds, *fields):
+        assert re.search(rf"\b{word}\b", section), word
