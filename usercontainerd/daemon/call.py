@@ -88,24 +88,22 @@ class Options:
 
 
 class Call:
-    """``sender`` is the caller's unique name on the bus. Descriptors that nobody takes are closed after the call."""
+    """``sender`` is the caller's unique name on the bus. Its descriptors are closed once it has been answered."""
 
     def __init__(self, sender: str, fds: list[int]) -> None:
         self.sender = sender
-        self._fds: list[int | None] = list(fds)
+        self._fds = list(fds)
 
-    def take_fd(self, index: int) -> int:
-        """The descriptor that an argument of type ``h`` means; the taker closes it. Raises ``InvalidArgument``."""
-        if not 0 <= index < len(self._fds) or (fd := self._fds[index]) is None:
-            raise InvalidArgument("a file descriptor is missing in the message, or was named twice")
-        self._fds[index] = None
-        return fd
+    def find_fd(self, index: int) -> int:
+        """The descriptor that an argument of type ``h`` means; it stays the call's. Raises ``InvalidArgument``."""
+        if not 0 <= index < len(self._fds):
+            raise InvalidArgument("a file descriptor is missing in the message")
+        return self._fds[index]
 
     def close(self) -> None:
-        """Close what was not taken."""
+        """Close all descriptors that came with it."""
         for fd in self._fds:
-            if fd is not None:
-                os.close(fd)
+            os.close(fd)
         self._fds.clear()
 
 

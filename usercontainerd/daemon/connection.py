@@ -19,6 +19,7 @@ from dbus_next import Message, MessageType, Variant
 from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus, _MessageWriter
 from dbus_next.constants import MessageFlag, NameFlag, RequestNameReply
+from dbus_next.signature import SignatureTree
 
 from usercontainerd.base.errors import UsercontainerError
 
@@ -32,6 +33,7 @@ MAX_MESSAGE = 128 * 1024 * 1024  # D-Bus specification: "Message Protocol"
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
 ENOUGH_UNSENT = 500  # messages: until some are gone, no more calls are read
 MAX_UNSENT = 50_000  # messages; the bus itself would have cut us off long before
+MAX_SIGNATURES = 1000  # that dbus-next remembers; it forgets none by itself, and callers invent them
 MAX_PARTS = 256  # of messages that are read before others get their turn
 HEADER = 16
 
@@ -156,6 +158,8 @@ class Connection(MessageBus):  # type: ignore[misc]
             if message is None:
                 raise ValueError("the message ends too early")
             message.unix_fds = fds
+            if len(SignatureTree._cache) > MAX_SIGNATURES:
+                SignatureTree._cache.clear()
         except Exception as error:
             for fd in fds:
                 os.close(fd)

@@ -230,13 +230,8 @@ class ContainerObject(Provider):
 
     async def _export(self, call: Call, output: int, options: Options) -> str:
         options.finish()
-        fd = call.take_fd(output)
-        try:
-            request = {"name": self.container.name}
-            job = await self._service.jobs.start(call.sender, "export", self.container.name, request, fd=fd)
-        finally:
-            os.close(fd)
-        return job.path
+        name, fd = self.container.name, call.find_fd(output)
+        return (await self._service.jobs.start(call.sender, "export", name, {"name": name}, fd=fd)).path
 
     async def _logs(self, call: Call, options: Options) -> Reply:
         words = ["logs"]
@@ -259,13 +254,8 @@ class ContainerObject(Provider):
         self, call: Call, command: list[str], stdin: int, stdout: int, stderr: int, options: Options
     ) -> str:
         words = plan_exec(self.container.name, command, options)
-        fds = (call.take_fd(stdin), call.take_fd(stdout), call.take_fd(stderr))
-        try:
-            job = await self._service.jobs.start_exec(call.sender, self.container.name, words, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
-        return job.path
+        fds = (call.find_fd(stdin), call.find_fd(stdout), call.find_fd(stderr))
+        return (await self._service.jobs.start_exec(call.sender, self.container.name, words, fds)).path
 
     async def _open_terminal(self, call: Call, command: list[str], options: Options) -> Reply:
         size = (int(options.take_number("rows") or 24), int(options.take_number("columns") or 80))

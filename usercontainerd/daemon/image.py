@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 from usercontainerd.base.times import parse_rfc3339
 from usercontainerd.daemon.jobs import make_variant
@@ -120,12 +119,8 @@ class ImageObject(Provider):
             "format": options.take_text("format", "docker-archive"),
         }
         options.finish()
-        fd = call.take_fd(output)
-        try:
-            job = await self._service.jobs.start(call.sender, "save", request["image"], request, fd=fd)
-        finally:
-            os.close(fd)
-        return job.path
+        fd = call.find_fd(output)
+        return (await self._service.jobs.start(call.sender, "save", request["image"], request, fd=fd)).path
 
     async def _history(self, _call: Call, options: Options) -> list[dict[str, Variant]]:
         options.finish()

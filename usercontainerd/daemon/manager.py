@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer, NoSuchImage
 from usercontainerd.daemon import definitions
@@ -125,22 +123,14 @@ class ManagerObject(Provider):
 
     async def _load(self, call: Call, archive: int, options: Options) -> str:
         options.finish()
-        fd = call.take_fd(archive)
-        try:
-            job = await self._service.jobs.start(call.sender, "load", "", {}, fd=fd)
-        finally:
-            os.close(fd)
-        return job.path
+        fd = call.find_fd(archive)
+        return (await self._service.jobs.start(call.sender, "load", "", {}, fd=fd)).path
 
     async def _import(self, call: Call, archive: int, reference: str, options: Options) -> str:
         request = {"reference": reference, "changes": options.take_texts("changes")}
         options.finish()
-        fd = call.take_fd(archive)
-        try:
-            job = await self._service.jobs.start(call.sender, "import", reference, request, fd=fd)
-        finally:
-            os.close(fd)
-        return job.path
+        fd = call.find_fd(archive)
+        return (await self._service.jobs.start(call.sender, "import", reference, request, fd=fd)).path
 
     async def _prune_images(self, call: Call, options: Options) -> str:
         request = {"all": options.take_flag("all")}
@@ -157,12 +147,9 @@ class ManagerObject(Provider):
     async def _login(self, call: Call, registry: str, user: str, password: int, options: Options) -> None:
         options.finish()
         # Read by a process of its own: nobody knows when the descriptor will end.
-        fd = call.take_fd(password)
-        try:
-            request = {"registry": registry, "user": user}
-            await self._service.run_program("login", request, stdin=fd, owner=call.sender)
-        finally:
-            os.close(fd)
+        fd = call.find_fd(password)
+        request = {"registry": registry, "user": user}
+        await self._service.run_program("login", request, stdin=fd, owner=call.sender)
 
     async def _logout(self, _call: Call, registry: str, options: Options) -> None:
         options.finish()

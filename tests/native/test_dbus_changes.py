@@ -1,0 +1,81 @@
+"""What watchers are told: each change once it is true, whoever made it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.bus import CONTAINER, call_manager, read
+from tests.support.containers import BUSYBOX, Container, run
+from tests.support.watching import watch
+
+Make = Callable[..., Container]
+SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> Iterator[None]:
+    run("usercontainer", "pull", "-q", BUSYBOX)
+    yield
+    run("systemctl", "--user", "stop", "usercontainerd")
+
+
+def path_of(one: Container) -> str:
+    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
+
+
+def restart_with_systemctl(one: Container) -> None:
+    run("systemctl", "--user", "restart", one.unit)
+
+
+def restart_with_command(one: Container) -> None:
+    run("usercontainer", "restart", one.name)
+
+
+def kill_init(one: Container) -> None:
+    os.kill(one.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("restart", [restart_with_systemctl, restart_with_command, kill_init])
+def test_a_restart_tells_the_new_process(container: Make, restart: Callable[[Container], None]) -> None:
+    """Whoever restarts it: systemd by its policy after a kill, a command, systemctl."""
+    one = container(f'{SLEEPER}restart = "always"\n[service]\nRestartSec = "100ms"\n')
+    path = path_of(one)
+    one.start()
+    before = one.pid
+
+    async def observe() -> None:
+        async with watch() as watcher:
+            await asyncio.to_thread(restart, one)
+
+            def is_told() -> bool:
+                pids = [pid for pid in watcher.values(path, "MainPID") if pid]
+                return bool(pids) and pids[-1] == one.pid != before
+
+            await watcher.wait_for(is_told, f"a main process that is not {before}")
+            # What clients put together from the signals is what is true.
+            for name in ("MainPID", "State", "StartedAt"):
+                assert watcher.values(path, name)[-1:] in ([], [read(path, CONTAINER, name)])
+
+    asyncio.run(observe())
+
+
+def test_of_restarts_in_a_row_the_last_is_told_last(container: Make) -> None:
+    """Faster than anybody looks: what was told last is what is there in the end."""
+    one = container(f"{SLEEPER}[unit]\nStartLimitBurst = 100\n")
+    path = path_of(one)
+    one.start()
+
+    async def observe() -> None:
+        async with watch() as watcher:
+            for _ in range(8):
+                await asyncio.to_thread(restart_with_systemctl, one)
+            await watcher.wait_for(
+                lambda: watcher.values(path, "MainPID")[-1:] == [one.pid], "the last of the processes"
+            )
+
+    asyncio.run(observe())
