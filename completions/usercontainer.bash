@@ -44,13 +44,16 @@ _usercontainer()
     answer=${answer%:*}
     [[ $directive =~ ^[0-9]+$ ]] && ((!(directive & 1))) || return
     # A candidate for --option=VALUE is the value. Readline puts it behind the last character that parts words.
-    [[ $typed == --*=* ]] && typed=${typed#*=}
-    local head=''
+    local option='' start=0
+    [[ $typed == --*=* ]] && option=${typed%%=*}=
     if [[ -z $quoted && -n $breaks ]]; then
-        head=${typed%"${typed##*[$breaks]}"}
+        word=${typed##*[$breaks]}
+        start=$((${#typed} - ${#word}))
     fi
     while IFS= read -r candidate; do
-        [[ -n $candidate && $candidate == "$typed"* ]] && COMPREPLY+=("${candidate#"$head"}")
+        [[ -n $candidate && $option$candidate == "$typed"* ]] || continue
+        candidate=$option$candidate
+        COMPREPLY+=("${candidate:start}")
     done <<<"$answer"
     ((directive & 2)) && compopt -o nospace
     if ((directive & 16)); then

@@ -30,18 +30,18 @@ _GOES_ON = ("=", ":", "@", "/", ",")
 
 def run_complete(words: list[str], environment: dict[str, str], *, described: bool = True) -> int:
     """Print the answer for ``words``, the last of which is at the cursor. Whatever happens, nothing else."""
-    from _signal import SIGALRM, setitimer, signal  # type: ignore[import-not-found]
+    from _signal import ITIMER_REAL, SIGALRM, setitimer, signal  # type: ignore[import-not-found]
 
     def give_up(_number: int, _frame: object) -> None:
         raise TimeoutError
 
     signal(SIGALRM, give_up)
-    setitimer(0, PATIENCE)
+    setitimer(ITIMER_REAL, PATIENCE)
     try:
         answer = complete_words(words or [""], environment)
     except Exception:  # a half-typed line is no place for messages
         answer = Answer(directive=Directive.ERROR)
-    setitimer(0, 0)
+    setitimer(ITIMER_REAL, 0)
     write_output(render_answer(answer, described=described))
     return 0
 
@@ -82,6 +82,8 @@ def find_verb(words: list[str]) -> tuple[str, list[str]] | dict[str, str] | None
         if len(rest) == 1:
             verbs = {name: VERBS[verb][1] for name, verb in GROUPS[rest[0]].items()}
             return verbs if helps else {**verbs, "help": "Show the verbs"}
+        if rest[1] in ("help", "--help", "-h") and not helps:
+            return find_verb(["help", rest[0], *rest[2:]])
         if helps or rest[1] not in GROUPS[rest[0]]:
             return None
         return GROUPS[rest[0]][rest[1]], rest[2:]

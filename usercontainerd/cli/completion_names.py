@@ -1,7 +1,7 @@
 """The names that may stand in a place of a command line: containers, images, registries and what else lives.
 
 One table says what each word of the verbs' usage lines and each metavariable of their options stands for; a test
-keeps it whole. A verb that wants something else of its own is in ``_SPECIAL``.
+keeps it whole. A verb that wants something else of its own is in ``SPECIAL``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Source = Callable[[Slot, Call], Answer]
 
 # Verbs that have to do with running containers only, or with the others only.
-_RUNNING = ("exec", "stop")
-_STOPPED = ("start",)
+RUNNING = ("exec", "stop")
+STOPPED = ("start",)
 _FEWEST_DIGITS = 2  # of an ID: with fewer, everything would match something
 _HEX = frozenset("0123456789abcdef")
 
@@ -33,7 +33,7 @@ def complete_slot(slot: Slot, environment: dict[str, str]) -> Answer:
     if option is not None and option.values:
         return Answer(dict.fromkeys(option.values, ""))
     words = [word for word in slot.name.split("|") if word == word.lower()]
-    source = _SPECIAL.get((slot.verb.name, slot.name if option is None else option.names[-1]))
+    source = SPECIAL.get((slot.verb.name, slot.name if option is None else option.names[-1]))
     for name in slot.name.split("|"):
         source = source or SOURCES.get(name)
     answer = Answer() if source is None else source(slot, Call("", Options(), environment))
@@ -70,9 +70,9 @@ def list_container_names(slot: Slot, call: Call) -> Answer:
         pass  # then nothing runs
     alive = {name for name, unit in units.items() if unit.active not in ("inactive", "failed")}
     names |= alive
-    if slot.verb.name in _RUNNING:
+    if slot.verb.name in RUNNING:
         names &= alive
-    elif slot.verb.name in _STOPPED:
+    elif slot.verb.name in STOPPED:
         names -= alive
     found = {}
     for name in sorted(names.difference(slot.before)):
@@ -108,7 +108,9 @@ def list_image_names(slot: Slot, call: Call) -> Answer:
             )
     if slot.prefix and not any(name.startswith(slot.prefix) for name in found):
         found.update(list_short_names(images, slot.prefix, call))
-    return Answer({name: text for name, text in sorted(found.items()) if name not in slot.before})
+    # An image is named once; what it is to be called may be much the same.
+    besides = () if slot.name in ("TARGET", "DESTINATION") else slot.before
+    return Answer({name: text for name, text in sorted(found.items()) if name not in besides})
 
 
 def list_short_names(images: Iterable[ImageRecord], prefix: str, call: Call) -> dict[str, str]:
@@ -263,7 +265,7 @@ SOURCES: dict[str, Source] = {
     "[SOURCE:]TARGET[:OPTIONS]": list_volumes,
 }
 # By verb, and the argument's name or the option's last one.
-_SPECIAL: dict[tuple[str, str], Source] = {
+SPECIAL: dict[tuple[str, str], Source] = {
     ("create", "--env"): list_variables,
     ("create", "--workdir"): list_nothing,
     ("exec", "--env"): list_variables,

@@ -53,7 +53,7 @@ PRUNE = Verb(
         Option(
             "--filter KIND=VALUE...",
             "only what matches: until, label, label!",
-            ("until=", "label=", "label!="),
+            ("until=", "label="),
         ),
         Option("-f, --force", "do not ask"),
     ),
