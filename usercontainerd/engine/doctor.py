@@ -59,11 +59,12 @@ def missing(name: str, found: str, mend: str, what: str = "no container can be s
 def run_checks(context: Context) -> list[Finding]:
     """Run all checks. One that fails by itself becomes a finding, not an error."""
     from usercontainerd.engine.host_checks import HOST_CHECKS
+    from usercontainerd.engine.selinux_checks import SELINUX_CHECKS
     from usercontainerd.engine.session_checks import SESSION_CHECKS
     from usercontainerd.engine.tool_checks import TOOL_CHECKS
 
     findings: list[Finding] = []
-    for check in (*HOST_CHECKS, *SESSION_CHECKS, *TOOL_CHECKS):
+    for check in (*HOST_CHECKS, *SELINUX_CHECKS, *SESSION_CHECKS, *TOOL_CHECKS):
         findings += _run(check, context)
     return findings
 

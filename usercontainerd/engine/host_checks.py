@@ -228,16 +228,6 @@ def check_seccomp(_context: Context) -> Iterator[Finding]:
         yield fine("seccomp", f"profile {profile}")
 
 
-def check_selinux(_context: Context) -> Iterator[Finding]:
-    """Whether SELinux is in force; containers are not given labels of their own yet."""
-    enforce = read_text("/sys/fs/selinux/enforce")
-    state = {"1": "enforcing", "0": "permissive"}.get(enforce or "", "not enabled")
-    if enforce == "1":
-        yield lost("selinux", state, "containers have the user's own label, not container_t", "")
-    else:
-        yield fine("selinux", state)
-
-
 def check_low_ports(_context: Context) -> Iterator[Finding]:
     """From which port on a user may publish; 1024 is the default everywhere, so it is nothing to mend."""
     start = read_text("/proc/sys/net/ipv4/ip_unprivileged_port_start") or "1024"
@@ -252,6 +242,5 @@ HOST_CHECKS = (
     check_overlay,
     check_store,
     check_seccomp,
-    check_selinux,
     check_low_ports,
 )

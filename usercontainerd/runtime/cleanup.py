@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd import __version__
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.names import is_container_name
 from usercontainerd.base.paths import Paths
@@ -33,7 +32,7 @@ def clean_up(paths: Paths, name: str) -> None:
     finish_copier(paths.bundle(name))
     kill_rest(read_own_cgroup())
     discard_runtime_state(paths, name)
-    plan = read_plan(f"{paths.bundle(name)}/plan", __version__)
+    plan = read_plan(f"{paths.bundle(name)}/plan", None)  # it may have run since before an update
     if plan is None or plan.keep:
         return
     trash = discard_layer(paths, name)

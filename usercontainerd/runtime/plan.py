@@ -137,10 +137,14 @@ def render_plan(plan: LaunchPlan, version: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_plan(text: str, version: str) -> LaunchPlan | None:
-    """Read a plan; None if another version wrote it or it is damaged (it is then simply made anew)."""
+def parse_plan(text: str, version: str | None) -> LaunchPlan | None:
+    """Read a plan; None if another version than ``version`` wrote it or it is damaged (it is then simply made anew).
+
+    Without a ``version``, one by any version that has this format: what runs now was started by it.
+    """
     lines = text.split("\n")
-    if lines[0] != f"{FORMAT} {version}" or lines[-1] != "":
+    written = lines[0].startswith(f"{FORMAT} ") if version is None else lines[0] == f"{FORMAT} {version}"
+    if not written or lines[-1] != "":
         return None
     single: dict[str, str] = {}
     pasta, ports, cgroup, stamps, directories, targets = [], [], [], [], [], []
@@ -184,8 +188,8 @@ def parse_plan(text: str, version: str) -> LaunchPlan | None:
         return None
 
 
-def read_plan(path: str, version: str) -> LaunchPlan | None:
-    """Read a plan file; None if there is none that can be used."""
+def read_plan(path: str, version: str | None) -> LaunchPlan | None:
+    """Read a plan file as ``parse_plan`` does; None if there is none that can be used."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

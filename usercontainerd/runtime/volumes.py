@@ -13,6 +13,7 @@ from usercontainerd.kernel.syscalls import openat2
 from usercontainerd.kernel.trees import remove_tree
 
 COPY = "/usr/bin/cp"
+SELINUX = "/sys/fs/selinux/enforce"
 
 
 def make_if_missing(directory: str) -> bool:
@@ -23,6 +24,13 @@ def make_if_missing(directory: str) -> bool:
             return next(entries, None) is None
     except OSError as error:
         raise StoreError(f"cannot make the volume: {error.strerror}", where=directory) from error
+
+
+def plan_copy(source: str, target: str, *, selinux: bool) -> list[str]:
+    """The command that copies a directory with all its attributes. Pure."""
+    # Of these, the image's label is not for a volume: -Z gives what the policy has for the place.
+    label = ["-Z"] if selinux else []
+    return [COPY, "-a", *label, "--reflink=auto", "-T", "--", source, target]
 
 
 def populate_volume(root: str, directory: str, target: str) -> None:
@@ -43,7 +51,7 @@ def populate_volume(root: str, directory: str, target: str) -> None:
             here = f"/proc/{os.getpid()}/fd/{source}"
             status = wait_exit(
                 spawn(
-                    [COPY, "-a", "--reflink=auto", "-T", "--", f"{here}/.", staging],
+                    plan_copy(f"{here}/.", staging, selinux=os.path.exists(SELINUX)),
                     {"PATH": "/usr/bin:/bin"},
                 )
             )

@@ -83,6 +83,7 @@ class ImageStore:
     """The images of a store."""
 
     def __init__(self, store: Store) -> None:
+        store.check_format()
         self.store = store
         self.layers = LayerStore(store)
         self.blobs = BlobStore(store)

@@ -14,6 +14,7 @@ from usercontainerd.base.typedjson import parse_json
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.oci.digest import Digest, compute_digest, parse_digest
 from usercontainerd.oci.index import ImageIndex, read_index, render_index, render_internal
+from usercontainerd.store.layout import check_record_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class IndexRecord:
 def parse_index_record(data: bytes, path: str) -> IndexRecord:
     """Read what ``IndexRecord.render`` wrote. Raises ``InvalidFormat``."""
     document = parse_json(data, "index", limit=_MAX_RECORD, source=path)
+    check_record_version(document)
     return IndexRecord(
         parse_digest(document.get("id").text()),
         read_index(document.get("index")),

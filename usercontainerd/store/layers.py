@@ -15,7 +15,7 @@ from usercontainerd.base.errors import Busy, InUse, InvalidFormat
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.kernel.atomicfile import explain_write_error, sync_directory, write_atomic
 from usercontainerd.oci.digest import Digest, parse_digest
-from usercontainerd.store.layout import Store, sync_filesystem
+from usercontainerd.store.layout import Store, check_record_version, sync_filesystem
 from usercontainerd.store.locks import ObjectLock
 
 TYPE_CHECKING = False
@@ -82,6 +82,7 @@ class LayerRecord:
 def parse_layer_record(data: bytes, path: str) -> LayerRecord:
     """Read what ``LayerRecord.render`` wrote. Raises ``InvalidFormat``."""
     document = parse_json(data, "layer", limit=_MAX_RECORD, source=path)
+    check_record_version(document)
     return LayerRecord(
         parse_digest(document.get("diff_id").text()),
         size=document.get("size").integer(),

@@ -11,6 +11,7 @@
     names/…               one file for each name, leading to an image or an index
     locks/                one empty file for each thing that is locked
     partial/…             compressed layers that have come in part, for the next pull to go on with
+    format                a line ``usercontainerd-store NUMBER``: which versions can use the store
     tmp/pull-…/           what is being made; ``lock`` in it is held as long as somebody is at it
     trash/                renamed here first, deleted afterwards, inside the user namespace
 
@@ -22,13 +23,21 @@ from __future__ import annotations
 
 import os
 
+from usercontainerd.base.errors import InvalidFormat, StoreError
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.trees import make_private_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.base.paths import Paths
+    from usercontainerd.base.typedjson import JsonValue
     from usercontainerd.oci.digest import Digest
+
+# Goes up when an older version could misread or damage what is there. A key more in a record is no reason: older ones
+# pass over it. docs/releasing.md has what it promises.
+FORMAT = 1
+RECORD_VERSION = 1
+_FORMAT_NAME = "usercontainerd-store"
 
 DIRECTORIES = (
     "blobs/sha256",
@@ -110,8 +119,34 @@ class Store:
         """File to lock for ``name``."""
         return f"{self.root}/locks/{name}"
 
+    def check_format(self) -> bool:
+        """Tell whether the store says its format; none before ``prepare``. Raises ``StoreError`` for a newer one."""
+        path = f"{self.root}/format"
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                words = file.read(256).split()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StoreError(f"cannot read: {error.strerror}", where=path) from error
+        if len(words) != 2 or words[0] != _FORMAT_NAME or not words[1].isdecimal():
+            raise StoreError(
+                "this should say the store's format, and does not",
+                where=path,
+                hint="remove the file if no later version of usercontainerd has used this store",
+            )
+        if int(words[1]) > FORMAT:
+            raise StoreError(
+                f"a later version of usercontainerd has made this store: its format is {words[1]}, "
+                f"and this version knows {FORMAT}",
+                where=path,
+                hint="install the later version again, or use another store: set XDG_DATA_HOME",
+            )
+        return True
+
     def prepare(self) -> None:
         """Make the directories, for the user alone. Raises ``StoreError``."""
+        from usercontainerd.kernel.atomicfile import write_atomic
         from usercontainerd.kernel.placement import (
             spread_directories,
         )  # late: who only reads needs none of it
@@ -123,6 +158,18 @@ class Store:
             except OSError as error:
                 raise explain_write_error(error, path) from error
         spread_directories(self.staging)
+        if not self.check_format():
+            write_atomic(f"{self.root}/format", f"{_FORMAT_NAME} {FORMAT}\n".encode())
+
+
+def check_record_version(document: JsonValue) -> None:
+    """Raise ``InvalidFormat`` for a record that only a later version can read."""
+    version = document.get("version").integer(1)
+    if version > RECORD_VERSION:
+        raise InvalidFormat(
+            f"a later version of usercontainerd has written this (its version is {version})",
+            where=document.source,
+        )
 
 
 def sync_filesystem(path: str) -> None:

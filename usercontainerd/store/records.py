@@ -7,6 +7,7 @@ import json
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.oci.digest import Digest, parse_digest
 from usercontainerd.oci.reference import Reference, parse_reference
+from usercontainerd.store.layout import check_record_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class NameRecord:
 def parse_image_record(data: bytes, path: str) -> ImageRecord:
     """Read what ``ImageRecord.render`` wrote. Raises ``InvalidFormat``."""
     document = parse_json(data, "image", limit=MAX_RECORD, source=path)
+    check_record_version(document)
     return ImageRecord(
         parse_digest(document.get("id").text()),
         manifest=parse_digest(document.get("manifest").text()),
@@ -123,6 +125,7 @@ def parse_image_record(data: bytes, path: str) -> ImageRecord:
 def parse_name_record(data: bytes, path: str) -> NameRecord:
     """Read what ``NameRecord.render`` wrote. Raises ``InvalidFormat``."""
     document = parse_json(data, "name", limit=MAX_RECORD, source=path)
+    check_record_version(document)
     return NameRecord(
         document.get("name").text(),
         parse_digest(document.get("image").text()),

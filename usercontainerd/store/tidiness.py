@@ -136,7 +136,7 @@ def sweep_locks(store: Store) -> int:
 
 def _list_places(store: Store) -> Iterator[tuple[str, Callable[[str], bool]]]:
     tops = {each.partition("/")[0] for each in DIRECTORIES}
-    yield store.root, lambda name: name in tops or name in _NEIGHBOURS
+    yield store.root, lambda name: name in tops or name in _NEIGHBOURS or name == "format"
     yield f"{store.root}/blobs", lambda name: name in ("sha256", "sha512")
     yield f"{store.root}/blobs/sha256", lambda name: _is_hex(name, 64)
     yield f"{store.root}/blobs/sha512", lambda name: _is_hex(name, 128)

@@ -76,3 +76,17 @@ def test_read_plan_follows_no_symlink(tmp_path: Path) -> None:
     assert read_plan(str(real), "1") is not None
     assert read_plan(str(tmp_path / "plan"), "1") is None
     assert read_plan(str(tmp_path / "none"), "1") is None
+
+
+def test_a_plan_of_another_version(tmp_path: Path) -> None:
+    text = render_plan(LaunchPlan(id_map=MAP, network="none", layers=1, data="/d", keep=True), "0.9")
+    assert parse_plan(text, "1.0") is None
+    # What puts away a container that runs since before an update reads it all the same, also with keys that came later.
+    plan = parse_plan(text + "colour blue\n", None)
+    assert plan is not None
+    assert plan.keep
+    later = text.replace("usercontainerd-plan 1 ", "usercontainerd-plan 2 ")
+    assert later != text
+    assert parse_plan(later, None) is None
+    (tmp_path / "plan").write_text(text, encoding="utf-8")
+    assert read_plan(str(tmp_path / "plan"), None) is not None
