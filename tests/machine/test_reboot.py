@@ -32,6 +32,19 @@ systemctl --user start container@auto
 usercontainer create --name kept --network none localhost:5000/busybox sh -c \
     'echo once more >> /log; exec sleep 1000' 2> /dev/null
 usercontainer start kept
+printf 'image = "localhost:5000/busybox"\\ncommand = ["sleep", "1000"]\\nnetwork = "none"\\n' \
+    > ~/.config/usercontainerd/containers/chosen.toml
+cd ~/.config/usercontainerd/containers
+cp chosen.toml by-bus.toml
+cp chosen.toml template@.toml
+cp chosen.toml gone.toml
+(cat chosen.toml; echo 'install.wanted_by = ["default.target"]') > not-chosen.toml
+systemctl --user daemon-reload
+usercontainer enable chosen template@one gone 2> /dev/null
+busctl --user call org.usercontainer1 /org/usercontainer1/container/by_2dbus \
+    org.usercontainer1.Container SetAutostart 'ba{sv}' true 0
+usercontainer disable not-chosen
+rm gone.toml
 """
 
 REBOOT = """
@@ -45,6 +58,11 @@ AFTER = """
 for _ in $(seq 50); do systemctl --user is-active -q container@auto && break; sleep 0.1; done
 for _ in $(seq 50); do curl -sS http://127.0.0.1:8081/ && break; sleep 0.1; done
 systemctl --user is-active container@kept
+for _ in $(seq 100); do systemctl --user is-active -q container@template@one && break; sleep 0.1; done
+for each in chosen by-bus template@one not-chosen gone; do
+    echo "$each: $(systemctl --user is-active "container@$each")"
+done
+systemctl --user list-units --state failed --plain --no-legend
 systemctl --user start container@kept
 usercontainer exec kept cat /log
 """
@@ -66,4 +84,9 @@ def test_what_is_wanted_comes_back_and_what_is_kept_is_there(machine: str) -> No
     after = run_machine("run", "--name", machine, "--", "sh", "-s", stdin=AFTER)
     assert "It works" in after.stdout, after.stdout + after.stderr
     assert "inactive" in after.stdout  # a container that nothing wants waits to be started
+    for name in ("chosen", "by-bus", "template@one"):
+        assert f"{name}: active\n" in after.stdout, after.stdout + after.stderr
+    for name in ("not-chosen", "gone"):
+        assert f"{name}: inactive\n" in after.stdout, after.stdout + after.stderr
+    assert "failed" not in after.stdout
     assert after.stdout.count("once more") == 2, after.stdout + after.stderr

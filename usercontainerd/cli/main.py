@@ -19,7 +19,9 @@ PACKAGE = "usercontainerd.cli"
 VERBS = {
     "completion": ("completion_script", "Print the script for a shell's completion"),
     "create": ("create", "Make a container from an image, without starting it"),
+    "disable": ("autostart", "Have containers start by hand only"),
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
+    "enable": ("autostart", "Have containers start with your session"),
     "exec": ("execute", "Run a command in a running container"),
     "export": ("export", "Write a container's root file system as a tar archive"),
     "history": ("history", "Show how an image came to be"),
@@ -70,7 +72,10 @@ GROUPS = {
     "container": {
         **{
             verb: verb
-            for verb in ("create", "exec", "export", "inspect", "logs", "restart", "rm", "start", "stop")
+            for verb in (
+                *("create", "disable", "enable", "exec", "export", "inspect", "logs"),
+                *("restart", "rm", "start", "stop"),
+            )
         },
         "list": "ps",
         "ls": "ps",

@@ -14,7 +14,7 @@ from usercontainerd.base.names import unit_name
 from usercontainerd.daemon.call import Reply
 from usercontainerd.daemon.logbook import CONTAINER_ASKED, describe_container, note
 from usercontainerd.daemon.server import Provider
-from usercontainerd.engine.autostart import is_autostarted
+from usercontainerd.engine.autostart import disable_autostart, enable_autostart, is_autostarted
 from usercontainerd.engine.containers import State
 from usercontainerd.engine.lifecycle import (
     remove_container,
@@ -59,6 +59,7 @@ class ContainerObject(Provider):
             "Stop": self._stop,
             "Restart": self._restart,
             "Remove": self._remove,
+            "SetAutostart": self._set_autostart,
             "Logs": self._logs,
             "Exec": self._exec,
             "OpenPTY": self._open_terminal,
@@ -216,6 +217,21 @@ class ContainerObject(Provider):
             lambda manager: remove_container(context, manager, self.container.name, force=force)
         )
         await self._service.board.refresh({self.container.name})
+
+    async def _set_autostart(self, call: Call, enabled: bool, options: Options) -> None:
+        target = options.take_text("target")
+        options.finish()
+        if target and not enabled:
+            raise InvalidArgument("the option target is for what is to start")
+        self._log("enable" if enabled else "disable", call)
+        context, name = self._service.context, self.container.name
+        if enabled:
+            await self._service.run_with_manager(
+                lambda manager: enable_autostart(context, manager, name, target=target)
+            )
+        else:
+            await self._service.run_with_manager(lambda manager: disable_autostart(context, manager, name))
+        await self._service.board.refresh({name})
 
     async def _inspect(self, _call: Call, options: Options) -> str:
         options.finish()

@@ -7,9 +7,11 @@ import os
 from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import check_container_name, is_template_name
 from usercontainerd.daemon.connection import Variant
+from usercontainerd.engine.autostart import forget_choice
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
 from usercontainerd.engine.lifecycle import is_idle
 from usercontainerd.engine.local_images import get_image
+from usercontainerd.engine.lookup import has_definition
 from usercontainerd.engine.verification import verify_file
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories, remove_file
@@ -126,4 +128,6 @@ def remove_definition(context: Context, manager: Manager, name: str) -> None:
     if not is_template_name(name) and not is_idle(manager, name):
         raise InUse("the container runs", where=name)
     remove_file(path)
+    if not has_definition(context.paths, name):
+        forget_choice(context.paths, name)
     manager.reload()  # the generator forgets how it ended, too

@@ -108,6 +108,7 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     Raises ``InUse`` for a running one unless ``force`` kills it first, and for one that a file of the user's (or the
     administrator's) defines: that file is not ours to remove.
     """
+    from usercontainerd.engine.autostart import forget_choice
     from usercontainerd.kernel.trees import remove_file
     from usercontainerd.systemd.renewal import write_drop_in
 
@@ -128,6 +129,7 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     for file in (f"{paths.created_definitions}/{name}.toml", f"{paths.runtime_units}/{unit}"):
         remove_file(file)
     write_drop_in(paths.runtime_root, unit, "")
+    forget_choice(paths, name)
     manager.reset_failed(unit)
     if "/generator" in fragment:
         manager.reload()  # the generator's unit and its links go with the definition
