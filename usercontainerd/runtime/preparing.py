@@ -37,7 +37,7 @@ _OWN = (
 
 def plan_prepare(unit: str, name: str, program: str, inherited: dict[str, str]) -> list[str]:
     """The systemd-run command; variables are copied by name, so that no value shows in the process list."""
-    names = sorted(key for key in inherited if key.isidentifier() and not key.startswith(_OWN))
+    names = sorted(key for key in _without_own(inherited) if key.isidentifier())
     return [
         SYSTEMD_RUN,
         "--user",
@@ -56,13 +56,19 @@ def plan_prepare(unit: str, name: str, program: str, inherited: dict[str, str]) 
     ]
 
 
+def _without_own(inherited: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in inherited.items() if not key.startswith(_OWN)}
+
+
 def run_prepare(
     unit: str, name: str, program: str, inherited: dict[str, str], notify: Callable[[str], None]
 ) -> int:
     """Run ``prepare`` to its end and return its status; what it reports goes to ``notify`` and standard error."""
     read_end, write_end = os.pipe()
     try:
-        pid = spawn(plan_prepare(unit, name, program, inherited), inherited, stdout=write_end)
+        # Not with NOTIFY_SOCKET: systemd-run says READY=1 when its own unit runs.
+        command = plan_prepare(unit, name, program, inherited)
+        pid = spawn(command, _without_own(inherited), stdout=write_end)
     finally:
         os.close(write_end)
     reported = False
