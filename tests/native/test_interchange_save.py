@@ -96,7 +96,11 @@ def test_nothing_recompressed_nothing_changed(built: Tools, tools: Tools) -> Non
     built.copy(f"containers-storage:{ODD}", f"oci:{source}:{ODD}", accept)
     tools.ours("load", "-q", "-i", str(source))
     tools.ours("save", "-q", "--format", "oci-dir", "-o", str(target), ODD)
-    assert find_files(source) == find_files(target)
+    before, after = find_files(source), find_files(target)
+    # Older versions of Skopeo leave the index's own type out.
+    entries = [json.loads(files.pop("index.json"))["manifests"] for files in (before, after)]
+    assert entries[0] == entries[1]
+    assert before == after
 
 
 def find_files(directory: Path) -> dict[str, bytes]:

@@ -32,6 +32,7 @@ from usercontainerd.oci.manifest import (
     DOCKER_MANIFEST,
     MAX_MANIFEST,
     OCI_CONFIGURATION,
+    OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
     Manifest,
@@ -347,7 +348,7 @@ def build_oci_manifest(
 
 def render_index(entries: Sequence[Any]) -> bytes:
     """The content of index.json. Pure."""
-    document = {"schemaVersion": 2, "manifests": list(entries)}
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
