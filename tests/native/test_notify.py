@@ -84,8 +84,10 @@ def test_messages_reach_the_own_unit_only(container: Make, tmp_path: Path) -> No
         script = (
             f"for pid in {[*pids, victim.pid, other.pid, 1]}: say(f'MAINPID={{pid}}')\n"
             "say('FDSTORE=1\\nFDNAME=evil', 0)\n"
-            f"say('X_USERCONTAINERD_UNIT={other.unit}\\nSTATUS=evil\\nSTOPPING=1\\nERRNO=5')\n"
-            "say('STATUS=\\x1b[2J evil \\xff\\nREADY=1')\nopen('/out/up', 'w').close()\ntime.sleep(1000)\n"
+            f"say('X_USERCONTAINERD_UNIT={other.unit}\\nSTATUS=evil\\nERRNO=5')\n"
+            "say('STATUS=\\x1b[2J evil \\xff\\nREADY=1')\nopen('/out/up', 'w').close()\n"
+            "while not os.path.exists('/out/stop'): time.sleep(0.02)\n"
+            f"say('X_USERCONTAINERD_UNIT={other.unit}\\nSTOPPING=1')\ntime.sleep(1000)\n"
         )
         one = container(define(script, output))
         starting = start_without_waiting(one)
@@ -95,6 +97,10 @@ def test_messages_reach_the_own_unit_only(container: Make, tmp_path: Path) -> No
         assert "container" in Path(f"/proc/{one.pid}/cgroup").read_text()
         assert one.show("NFileDescriptorStore") == "0"
         assert other.show("StatusText") == "Running"
+        assert other.show("ActiveState") == "active"
+        # Last: since systemd 262, who says this first never becomes ready.
+        (output / "stop").touch()
+        wait_until(lambda: one.show("ActiveState") != "active", "it says that it stops")
         assert other.show("ActiveState") == "active"
         one.stop()
         assert victim.poll() is None

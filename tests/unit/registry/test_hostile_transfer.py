@@ -73,7 +73,11 @@ def answer_raw(data: bytes) -> Callable[[Handler], None]:
     [
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "not proper HTTP: got more than 65536 bytes"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n", "not proper HTTP: got more than 100 headers"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, "headers are longer than the 262144 bytes"),
+        # The second: newer versions of Python's http.client have a limit of their own.
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000,
+            "headers are longer than the 262144 bytes|got more than 100 interim responses",
+        ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "not proper HTTP"),
         (b"HTTP/1.1 abc OK\r\n\r\n", "not proper HTTP"),
     ],
