@@ -18,7 +18,7 @@ from machinelib.diskimage import hash_image, obtain_disk_image
 from machinelib.hosttools import MachineError
 from machinelib.kernel import KernelPlan, run_kernel_order
 from machinelib.layers import CHECKOUT, obtain_installation
-from machinelib.recipe import Recipe, hash_recipe
+from machinelib.recipe import SUITE, SUITES, Recipe, hash_recipe
 from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
 from machinelib.session import Order, Session, run_order
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     build = verbs.add_parser("build", help="build what is not cached yet")
     build.add_argument("--kernel", action="store_true", help="for the kernel lane, too")
+    _add_suite_option(build)
     build.set_defaults(act=act_build)
 
     run = verbs.add_parser("run", help="run a command in a new machine, or in a running one (--name)")
@@ -82,7 +83,12 @@ def _add_order_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("command", nargs="*", metavar="COMMAND", help="default: a login shell")
 
 
+def _add_suite_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", choices=SUITES, default=SUITE, help="which Debian (default: %(default)s)")
+
+
 def _add_boot_options(parser: argparse.ArgumentParser) -> None:
+    _add_suite_option(parser)
     parser.add_argument("--registry", action="store_true", help="with a seeded registry at localhost:5000")
     parser.add_argument("--registry-big", action="store_true", help="... that has a large image, too")
     parser.add_argument(
@@ -121,7 +127,7 @@ def _raise_ended(number: int, _frame: FrameType | None) -> None:
 
 def act_build(options: argparse.Namespace) -> int:
     """Build what is missing."""
-    rootfs = obtain_rootfs()
+    rootfs = obtain_rootfs(Recipe(options.suite))
     say(f"root file system: {rootfs.path}")
     obtain_registry(rootfs, big=False)
     if options.kernel:
@@ -174,7 +180,7 @@ def _choose_lane(options: argparse.Namespace) -> str:
 
 
 def _plan_kernel(options: argparse.Namespace) -> KernelPlan:
-    rootfs = obtain_rootfs()
+    rootfs = obtain_rootfs(Recipe(options.suite))
     layers = [layer.path / "tree" for layer in _obtain_layers(options)[:-1]]
     return KernelPlan(
         obtain_kernel(rootfs), obtain_disk_image(rootfs), tuple(layers), CHECKOUT, options.memory
@@ -191,10 +197,10 @@ def _keep_new_machine(name: str, options: argparse.Namespace) -> Iterator[native
 
 
 def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
-    rootfs = obtain_rootfs()
+    rootfs = obtain_rootfs(Recipe(options.suite))
     layers = [] if options.bare else [obtain_installation(rootfs)]
     if options.desktop:
-        layers.append(obtain_desktop(rootfs))
+        layers.append(obtain_desktop(rootfs, options.suite))
     if options.registry or options.registry_big:
         layers += obtain_registry(rootfs, options.registry_big)
     return [*layers, rootfs]
@@ -272,9 +278,14 @@ def act_list(_options: argparse.Namespace) -> int:
 def act_clean(options: argparse.Namespace) -> int:
     """Remove what no machine needs any more."""
     machines.sweep_machines()
-    rootfs = f"rootfs-{hash_recipe(Recipe())}"
-    lane = {f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}", f"desktop-{hash_desktop(rootfs)}"}
-    keep = set() if options.all else {rootfs, *lane, *list_artifact_names(rootfs)}
+    keep = set() if options.all else {name for suite in SUITES for name in _list_needed(suite)}
     for name in clean_artifacts(lambda name, _age: name not in keep):
         say(f"removed {name}")
     return 0
+
+
+def _list_needed(suite: str) -> list[str]:
+    """What machines of a suite are made of, in this checkout."""
+    rootfs = f"rootfs-{hash_recipe(Recipe(suite))}"
+    lane = [f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}", f"desktop-{hash_desktop(rootfs)}"]
+    return [rootfs, *lane, *list_artifact_names(rootfs)]

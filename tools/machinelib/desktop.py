@@ -15,7 +15,7 @@ from machinelib import syscalls
 from machinelib.apt import open_suite, run_tool
 from machinelib.cache import Artifact, obtain_artifact, say
 from machinelib.hosttools import MachineError
-from machinelib.recipe import SUITE, hash_inputs
+from machinelib.recipe import hash_inputs
 from machinelib.syscalls import MountFlag
 
 KIND = "desktop"
@@ -43,9 +43,10 @@ _COMMANDS = (
 )
 
 
-def obtain_desktop(system: Artifact) -> Artifact:
-    """The layer (in `tree` of the artifact), built if it is not cached."""
-    return obtain_artifact(KIND, hash_desktop(system), partial(_build_desktop, system=system.path / "tree"))
+def obtain_desktop(system: Artifact, suite: str) -> Artifact:
+    """The layer (in `tree` of the artifact), built if it is not cached; `suite` is the root file system's."""
+    build = partial(_build_desktop, system=system.path / "tree", suite=suite)
+    return obtain_artifact(KIND, hash_desktop(system), build)
 
 
 def hash_desktop(system: Artifact | str) -> str:
@@ -54,13 +55,13 @@ def hash_desktop(system: Artifact | str) -> str:
     return hash_inputs("desktop 1", name, _PACKAGES, _NOT_NEEDED, _COMMANDS)
 
 
-def _build_desktop(stage: Path, system: Path) -> None:
+def _build_desktop(stage: Path, system: Path, suite: str) -> None:
     if os.geteuid() != 0:
         raise MachineError("building the desktop layer needs root (once)")
     say("building the desktop layer (half a minute, then cached)")
     status = system / "var/lib/dpkg/status"
     architecture = run_tool(["dpkg", "--print-architecture"]).strip()
-    apt = open_suite(stage / "apt", SUITE, architecture, str(status))
+    apt = open_suite(stage / "apt", suite, architecture, str(status))
     tree = stage / "tree"
     tree.mkdir()
     tree.chmod(0o755)

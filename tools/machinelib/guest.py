@@ -235,7 +235,7 @@ def _exec_systemd(plan: GuestPlan) -> None:
 
 
 def reset_signals() -> None:
-    """Undo what Python did to its own signals: an exec would hand the ignored ones on."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    """Undo what Python did to its own signals, and a shell to those of its background jobs: an exec hands them on."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 SUITE = "trixie"
+# Those that a machine can be of: the Debian that is out, and what will be the next one.
+SUITES = (SUITE, "forky")
 
 USERS = {"root": 0, "alice": 1000, "bob": 1001}
 

@@ -39,6 +39,8 @@ def _plan_command(tree: Path, recipe: Recipe) -> list[str]:
         "--variant=minbase",
         "--verbose",
         "--aptopt=Acquire::Languages none",
+        # A mirror's copy of a suite that is still in the making may be older than a week.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
         f"--include={','.join(recipe.packages)}",
     ]
     # Hooks run with the new root's path as $1.
