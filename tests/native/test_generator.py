@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import BUSYBOX, Container, run
+from tests.support.containers import BUSYBOX, Container, run, wait_until
 from usercontainerd.systemd.renewal import reload_stale_unit
 
 SLEEP = f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["sleep", "1000"]\nstop_signal = "SIGKILL"\n'
@@ -111,8 +111,8 @@ def test_a_broken_definition_says_why_and_starts_once_it_is_mended(container: Ma
     assert f"{one.path}:2: error: memry" in run("systemctl", "--user", "cat", one.unit).stdout
     one.path.write_text(f"{SLEEP}[service]\nlimit_nofile = 77\n")
     one.start()  # without a daemon-reload
-    limits = Path(f"/proc/{one.pid}/status").read_text()
-    assert "sleep" in limits
+    comm = Path(f"/proc/{one.pid}/comm")
+    wait_until(lambda: comm.read_text() == "sleep\n", "init has become the command")
     assert one.show("LimitNOFILE") == "77"
     assert one.show("FragmentPath") == f"{GENERATED}/{one.unit}"
 

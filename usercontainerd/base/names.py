@@ -62,6 +62,11 @@ def unit_name(name: str) -> str:
     return f"{_PREFIX}{check_container_name(name)}{_SUFFIX}"
 
 
+def runtime_id(name: str) -> str:
+    """Return what crun calls container ``name``: newer ones refuse ``@``, and no name has a ``+``."""
+    return name.replace("@", "+")
+
+
 def container_name(unit: str) -> str | None:
     """Return the container that ``unit`` runs, or None if it is not a container's unit."""
     if not (unit.startswith(_PREFIX) and unit.endswith(_SUFFIX)):

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import RuntimeFailure, SystemdError
-from usercontainerd.base.names import unit_name
+from usercontainerd.base.names import runtime_id, unit_name
 from usercontainerd.engine.lookup import get_init
 from usercontainerd.kernel.cgroups import find_cgroup_mount, write_file
 from usercontainerd.kernel.signals import SIGCHLD, block_signals, is_ignored, restore_mask, wait_signal
@@ -96,7 +96,7 @@ def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Atta
         "exec",
         f"--process=/proc/self/fd/{process}",
         *(("--detach",) if request.detach else ()),
-        name,
+        runtime_id(name),
     ]
     watched = (SIGCHLD, *(number for number in PASSED_SIGNALS if not is_ignored(number)))
     mask = block_signals(watched)

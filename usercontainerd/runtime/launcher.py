@@ -24,7 +24,7 @@ import os
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import RuntimeFailure, UsercontainerError
-from usercontainerd.base.names import is_container_name, unit_name
+from usercontainerd.base.names import is_container_name, runtime_id, unit_name
 from usercontainerd.base.paths import Paths
 from usercontainerd.kernel.cgroups import enter_subgroup, leave_subgroup, repeat_limits, write_file
 from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
@@ -214,7 +214,14 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     mount_root(launch, plan)
     fill_volumes(plan)
     write_end = launch.output[1] if launch.output else None
-    create = ("create", "--bundle", launch.bundle, "--pid-file", f"{launch.bundle}/pid", launch.name)
+    create = (
+        "create",
+        "--bundle",
+        launch.bundle,
+        "--pid-file",
+        f"{launch.bundle}/pid",
+        runtime_id(launch.name),
+    )
     launch.crun(plan, *create, output=write_end)
     if write_end is not None:
         os.close(write_end)
@@ -236,12 +243,12 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
 
 def release_init(launch: Launch, plan: LaunchPlan) -> None:
     """Let the created init go on into its command: what ``crun start`` does, without a fourth program (5 ms)."""
-    fifo = f"{launch.paths.crun_root}/{launch.name}/exec.fifo"
+    fifo = f"{launch.paths.crun_root}/{runtime_id(launch.name)}/exec.fifo"
     try:
         # Not blocking: a reader is there already, or init is dead.
         fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        launch.crun(plan, "start", launch.name)
+        launch.crun(plan, "start", runtime_id(launch.name))
         return
     try:
         os.unlink(fifo)  # a container that has it is "created", one without is "running"

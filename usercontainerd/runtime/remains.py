@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from usercontainerd.base.names import runtime_id
 from usercontainerd.kernel.trees import make_private_directories, remove_file, remove_tree
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def discard_runtime_state(paths: Paths, name: str) -> None:
     """Forget crun's state of the container; only for a container of which nothing runs any more."""
-    remove_tree(f"{paths.crun_root}/{name}")
+    remove_tree(f"{paths.crun_root}/{runtime_id(name)}")
 
 
 def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from usercontainerd.base.names import (
     is_container_name,
     is_plain_name,
     is_template_name,
+    runtime_id,
     split_instance,
     unit_name,
 )
@@ -77,8 +80,12 @@ def test_instances() -> None:
     assert split_instance("web@") == ("web", "")
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_crun_takes_every_name(name: str) -> None:
+    assert re.fullmatch(r"[a-zA-Z0-9_+-][a-zA-Z0-9_+.-]*", runtime_id(name))
+    assert "+" not in name  # so that no two containers are one to crun
+
+
 @given(st.text(max_size=10))
 def test_a_name_is_plain_exactly_by_docker_s_rule(text: str) -> None:
-    import re
-
     assert is_plain_name(text) == bool(re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", text))
