@@ -52,12 +52,13 @@ def load(context: Context, data: bytes, tmp_path: Path) -> list[LoadedImage]:
 
 
 def snapshot(context: Context) -> list[str]:
-    """Every file of the store but for locks."""
+    """Every file of the store but for its format and locks."""
+    root = context.paths.data
     return sorted(
         os.path.join(directory, name)
-        for directory, _, names in os.walk(context.paths.data)
+        for directory, _, names in os.walk(root)
         for name in names
-        if not directory.endswith("/locks")
+        if not directory.endswith("/locks") and (directory, name) != (root, "format")
     )
 
 

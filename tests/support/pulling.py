@@ -61,13 +61,13 @@ def store_of(context: Context) -> Store:
 
 
 def snapshot(context: Context) -> list[str]:
-    """Every file of the store but for locks, and for what the next pull goes on with."""
+    """Every file of the store but for its format, locks, and what the next pull goes on with."""
     root = context.paths.data
     return sorted(
         os.path.join(directory, name)
         for directory, _, names in os.walk(root)
         for name in names
-        if not directory.endswith(("/locks", "/partial"))
+        if not directory.endswith(("/locks", "/partial")) and (directory, name) != (root, "format")
     )
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import struct
 import threading
 import zlib
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAGIC = b"usercontainer recipe 1\n"
+_LATER = re.compile(rb"usercontainer recipe [1-9][0-9\n]")
 NAME = "recipe"
 MAX_LOST = 8 * 1024 * 1024  # bytes of content kept in a recipe: a reader holds them in memory
 MAX_SIZE = 256 * 1024 * 1024  # bytes of the compressed file
@@ -252,7 +254,13 @@ class _Inflated:
         self._fd = fd
         self._module = module
         self._at = len(MAGIC)
-        if os.pread(fd, len(MAGIC), 0) != MAGIC:
+        magic = os.pread(fd, len(MAGIC), 0)
+        if magic != MAGIC and _LATER.fullmatch(magic):
+            raise StoreError(
+                "a later version of usercontainerd has written the layer's recipe",
+                hint="install the later version again",
+            )
+        if magic != MAGIC:
             raise _damaged("its beginning is not that of a recipe")
         self._member = module.decompressobj(wbits=31)
         self._input = b""
