@@ -282,35 +282,6 @@ def test_check_and_prune_are_jobs() -> None:
     assert finish_job(job)["State"] == "done"
 
 
-def test_without_a_daemon_every_verb_works(container: Make) -> None:
-    one = container(SLEEPER)
-    run("systemctl", "--user", "mask", "--now", "--runtime", "usercontainerd.service")
-    try:
-        assert busctl("get-property", NAME, ROOT, MANAGER, "Version").returncode != 0
-        for words in (
-            ("start", one.name),
-            ("ps",),
-            ("exec", one.name, "true"),
-            ("inspect", one.name),
-            ("logs", one.name),
-            ("restart", "-t", "0", one.name),
-            ("stop", one.name),
-            ("pull", "-q", BUSYBOX),
-            ("images",),
-            ("tag", BUSYBOX, "localhost/masked:1"),
-            ("history", "localhost/masked:1"),
-            ("rmi", "localhost/masked:1"),
-            ("system", "check", "--quick"),
-            ("system", "df"),
-            ("verify",),
-            ("doctor",),
-        ):
-            done = run("usercontainer", *words, check=False)
-            assert done.returncode == 0, f"{words}: {done.stderr}"
-    finally:
-        run("systemctl", "--user", "unmask", "--runtime", "usercontainerd.service")
-
-
 def test_events_and_reload(container: Make) -> None:
     one = container(SLEEPER)
     assert read(ROOT, MANAGER, "Version")

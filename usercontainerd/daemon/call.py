@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 
 from usercontainerd.base.errors import HostError, InvalidArgument, UsercontainerError, printable
 from usercontainerd.daemon.connection import Variant
@@ -98,13 +100,37 @@ class Call:
         """The descriptor that an argument of type ``h`` means; it stays the call's. Raises ``InvalidArgument``."""
         if not 0 <= index < len(self._fds):
             raise InvalidArgument("a file descriptor is missing in the message")
-        return self._fds[index]
+        fd = self._fds[index]
+        # A program that is given such a one for its input fails before it can say so.
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise InvalidArgument("a file descriptor is that of a directory")
+        if _read_flags(fd) & os.O_PATH:
+            raise InvalidArgument("a file descriptor was opened with O_PATH")
+        return fd
+
+    def find_input(self, index: int) -> int:
+        """``find_fd`` for what is to be read."""
+        fd = self.find_fd(index)
+        if _read_flags(fd) & os.O_ACCMODE == os.O_WRONLY:
+            raise InvalidArgument("the file descriptor is not open for reading")
+        return fd
+
+    def find_output(self, index: int) -> int:
+        """``find_fd`` for what is to be written."""
+        fd = self.find_fd(index)
+        if _read_flags(fd) & os.O_ACCMODE == os.O_RDONLY:
+            raise InvalidArgument("the file descriptor is not open for writing")
+        return fd
 
     def close(self) -> None:
         """Close all descriptors that came with it."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+
+def _read_flags(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
 class Reply:

@@ -246,7 +246,7 @@ class ContainerObject(Provider):
 
     async def _export(self, call: Call, output: int, options: Options) -> str:
         options.finish()
-        name, fd = self.container.name, call.find_fd(output)
+        name, fd = self.container.name, call.find_output(output)
         return (await self._service.jobs.start(call.sender, "export", name, {"name": name}, fd=fd)).path
 
     async def _logs(self, call: Call, options: Options) -> Reply:

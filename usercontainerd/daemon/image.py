@@ -119,7 +119,7 @@ class ImageObject(Provider):
             "format": options.take_text("format", "docker-archive"),
         }
         options.finish()
-        fd = call.find_fd(output)
+        fd = call.find_output(output)
         return (await self._service.jobs.start(call.sender, "save", request["image"], request, fd=fd)).path
 
     async def _history(self, _call: Call, options: Options) -> list[dict[str, Variant]]:

@@ -124,8 +124,6 @@ class Job(Provider):
         status = await child.ended
         if self.is_running:
             take_status(self, status)
-        if self._cancelled and self.state == FAILED:
-            self.state, self.error_name = CANCELLED, f"{ERROR_PREFIX}Cancelled"
         self._finish()
 
     def _take_line(self, line: bytes) -> None:
@@ -160,8 +158,8 @@ class Job(Provider):
 
     def fail(self, name: str, message: str) -> None:
         """Note why it failed."""
-        self.state = FAILED
-        self.error_name = f"{ERROR_PREFIX}{name}"
+        self.state = CANCELLED if self._cancelled else FAILED
+        self.error_name = f"{ERROR_PREFIX}{'Cancelled' if self._cancelled else name}"
         self.message = message[:MAX_ERROR_TEXT]
 
     # Telling

@@ -92,7 +92,13 @@ class ManagerObject(Provider):
     async def _get_container(self, _call: Call, name: str, options: Options) -> str:
         options.finish()
         known = self._service.board.containers
-        one = known.get(name) or known.get(resolve_name(self._context.paths, name))
+        one = known.get(name)
+        if one is None:
+            name = resolve_name(self._context.paths, name)
+            if name not in known:
+                # It came just now, and nobody has told us yet.
+                await self._service.board.refresh({name})
+            one = known.get(name)
         if one is None:
             raise NoSuchContainer(f'no such container "{name}"')
         return one.path
@@ -123,13 +129,13 @@ class ManagerObject(Provider):
 
     async def _load(self, call: Call, archive: int, options: Options) -> str:
         options.finish()
-        fd = call.find_fd(archive)
+        fd = call.find_input(archive)
         return (await self._service.jobs.start(call.sender, "load", "", {}, fd=fd)).path
 
     async def _import(self, call: Call, archive: int, reference: str, options: Options) -> str:
         request = {"reference": reference, "changes": options.take_texts("changes")}
         options.finish()
-        fd = call.find_fd(archive)
+        fd = call.find_input(archive)
         return (await self._service.jobs.start(call.sender, "import", reference, request, fd=fd)).path
 
     async def _prune_images(self, call: Call, options: Options) -> str:
@@ -147,7 +153,7 @@ class ManagerObject(Provider):
     async def _login(self, call: Call, registry: str, user: str, password: int, options: Options) -> None:
         options.finish()
         # Read by a process of its own: nobody knows when the descriptor will end.
-        fd = call.find_fd(password)
+        fd = call.find_input(password)
         request = {"registry": registry, "user": user}
         await self._service.run_program("login", request, stdin=fd, owner=call.sender)
 

@@ -49,8 +49,12 @@ class Reporter:
 def write_line(word: dict[str, Any]) -> None:
     """Write one object."""
     data = json.dumps(word).encode() + b"\n"
-    while data:
-        data = data[os.write(1, data) :]
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except BrokenPipeError:
+        # The daemon is gone: in whichever thread this is, and whatever becomes of the error there, all ends.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def write_notice(text: str) -> None:
@@ -216,8 +220,11 @@ OPERATIONS: dict[str, Operation] = {
 
 def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
     """Do it; the exit status is that of the error, if there is one."""
-    cancel_on((signal.SIGTERM, signal.SIGINT, signal.SIGPIPE), "cancelled")
+    cancel_on((signal.SIGTERM, signal.SIGINT), "cancelled")
+    # The error that write(2) returns says which pipe it was. Not ignored: programs that we run would be born so.
+    signal.signal(signal.SIGPIPE, lambda _number, _frame: None)
     try:
+        os.set_blocking(0, True)  # a client's main loop may have it otherwise
         request = json.loads(arguments[0])
         context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
         result = OPERATIONS[request["operation"]](context, request)

@@ -64,9 +64,12 @@ def read_password(fd: int) -> str:
         if len(data) > MAX_PASSWORD:
             raise InvalidArgument(f"the password is longer than {MAX_PASSWORD} bytes")
     try:
-        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        password = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise InvalidArgument("the password is not UTF-8") from None
+    if not password:
+        raise InvalidArgument("the password is empty")
+    return password
 
 
 def parse_login_key(text: str) -> tuple[str, str]:
