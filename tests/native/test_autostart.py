@@ -34,8 +34,6 @@ def is_wanted(one: Container) -> bool:
 def assert_all_say(one: Container, wanted: bool) -> None:
     assert is_wanted(one) == wanted
     assert read(path_of(one), CONTAINER, "Autostart") == wanted
-    said = run("usercontainer", "inspect", "--format", "{{.Autostart}}", one.name).stdout
-    assert said == f"{str(wanted).lower()}\n"
     assert ("WantedBy=default.target" in run("systemctl", "--user", "cat", one.unit).stdout) == wanted
 
 
@@ -68,7 +66,7 @@ def test_over_the_bus(container: Make) -> None:
     call(path, CONTAINER, "SetAutostart", "ba{sv}", "true", "0")
     assert_all_say(one, True)
     call(path, CONTAINER, "SetAutostart", "ba{sv}", "true", "1", "target", "s", "timers.target")
-    assert set(one.show("WantedBy").split()) == {"default.target", "timers.target"}
+    assert one.show("WantedBy").split() == ["default.target", "timers.target"]
     refused = busctl(
         "call",
         "org.usercontainer1",

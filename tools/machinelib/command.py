@@ -18,6 +18,7 @@ from machinelib.diskimage import hash_image, obtain_disk_image
 from machinelib.hosttools import MachineError
 from machinelib.kernel import KernelPlan, run_kernel_order
 from machinelib.layers import CHECKOUT, obtain_installation
+from machinelib.pip import hash_pip, obtain_pip
 from machinelib.recipe import SUITE, SUITES, Recipe, hash_recipe
 from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
@@ -99,6 +100,7 @@ def _add_boot_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="without the installed checkout: for tests that install it themselves",
     )
+    parser.add_argument("--pip", action="store_true", help="with pip, venv and wheels of all that we need")
     parser.add_argument(
         "--disk", action="store_true", help="what the machine writes goes to disk, not to memory"
     )
@@ -201,6 +203,8 @@ def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
     layers = [] if options.bare else [obtain_installation(rootfs)]
     if options.desktop:
         layers.append(obtain_desktop(rootfs, options.suite))
+    if options.pip:
+        layers.append(obtain_pip(rootfs, options.suite))
     if options.registry or options.registry_big:
         layers += obtain_registry(rootfs, options.registry_big)
     return [*layers, rootfs]
@@ -287,5 +291,6 @@ def act_clean(options: argparse.Namespace) -> int:
 def _list_needed(suite: str) -> list[str]:
     """What machines of a suite are made of, in this checkout."""
     rootfs = f"rootfs-{hash_recipe(Recipe(suite))}"
-    lane = [f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}", f"desktop-{hash_desktop(rootfs)}"]
-    return [rootfs, *lane, *list_artifact_names(rootfs)]
+    lane = [f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}"]
+    added = [f"desktop-{hash_desktop(rootfs)}", f"pip-{hash_pip(rootfs)}"]
+    return [rootfs, *lane, *added, *list_artifact_names(rootfs)]

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from usercontainerd.base.programs import LIBEXEC, SYSTEM_PREFIX
 from usercontainerd.engine.installation import (
     PACKAGE,
+    PACKAGE_KINDS,
     RULES,
     Copy,
     Rule,
@@ -65,7 +66,7 @@ def install_tree(checkout: Path, destination: Destination) -> int:
     count = 0
     copy = destination.copy()
     for rule in RULES:
-        for source in _list_matches(checkout, rule):
+        for source in _list_matches(checkout, rule) if rule.kind in PACKAGE_KINDS else ():
             target = destination.root / destination.prefix.strip("/") / rule.target / source.name
             _install_file(source, target, rule.mode, render_file(rule, source.read_bytes(), copy))
             count += 1

@@ -49,6 +49,11 @@ class Programs:
         return f"{self.directory}/renew-unit"
 
     @property
+    def write_units(self) -> str:
+        """Writes the units of all definitions, where systemd has no generator for that."""
+        return f"{self.directory}/write-units"
+
+    @property
     def unpack_layer(self) -> str:
         """Unpacks one layer inside the user namespace."""
         return f"{self.directory}/unpack-layer"

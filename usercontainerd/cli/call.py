@@ -47,12 +47,22 @@ class Call:
         except SystemdError:
             return None
 
-    def context(self) -> Context:
-        """Build what the larger use cases need; the fast ones do with ``paths``."""
+    def context(self, *, complete: bool = True) -> Context:
+        """Build what the larger use cases need; the fast ones do with ``paths``.
+
+        Raises ``HostError`` if programs are missing and ``complete`` wants them.
+        """
         from usercontainerd.base.programs import find_programs
         from usercontainerd.engine.context import build_context
 
-        return build_context(self.environment, find_programs(), os.getuid(), os.getgid())
+        programs = find_programs()
+        if complete and not os.path.exists(programs.launch):
+            from usercontainerd.base.errors import HostError
+
+            raise HostError(
+                "this copy's programs are missing", where=programs.directory, hint="run `usercontainer setup`"
+            )
+        return build_context(self.environment, programs, os.getuid(), os.getgid())
 
 
 def find_home(uid: int) -> str:

@@ -30,7 +30,7 @@ _COLOURS = {Verdict.FINE: "32", Verdict.LOST: "33", Verdict.MISSING: "31"}
 
 def run_doctor(call: Call) -> int:
     """Print the findings."""
-    findings = run_checks(call.context())
+    findings = run_checks(call.context(complete=False))
     if call.options.flag("json"):
         from usercontainerd.cli.json_text import dump_json
 

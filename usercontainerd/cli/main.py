@@ -57,6 +57,7 @@ VERBS = {
     "rmi": ("image_removal", "Remove images"),
     "save": ("save", "Save images to an archive or a directory"),
     "search": ("search", "Search registries for images"),
+    "setup": ("setup", "Put units, programs and D-Bus files of a copy that pip installed into place"),
     "start": ("lifecycle", "Start containers"),
     "stop": ("lifecycle", "Stop containers"),
     "system check": ("system", "Find out whether the store is whole, and mend it"),

@@ -15,6 +15,7 @@ from usercontainerd.engine.lookup import has_definition
 from usercontainerd.engine.verification import verify_file
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories, remove_file
+from usercontainerd.systemd.renewal import reload_definitions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def install_definition(
     if os.path.lexists(path) and not replace:
         raise AlreadyExists("there is such a definition already", where=path, hint="use the option replace")
     write_atomic(path, text.encode(), mode=0o644)
-    manager.reload()
+    reload_definitions(manager)
     return diagnostics
 
 
@@ -130,4 +131,4 @@ def remove_definition(context: Context, manager: Manager, name: str) -> None:
     remove_file(path)
     if not has_definition(context.paths, name):
         forget_choice(context.paths, name)
-    manager.reload()  # the generator forgets how it ended, too
+    reload_definitions(manager)  # which forgets how it ended, too

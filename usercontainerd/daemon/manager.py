@@ -11,6 +11,7 @@ from usercontainerd.engine.containers import State
 from usercontainerd.engine.facts import count_subordinate_ids, lingers, list_controllers, list_features
 from usercontainerd.engine.local_images import find_image
 from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.systemd.renewal import reload_definitions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class ManagerObject(Provider):
 
     async def _reload(self, _call: Call, options: Options) -> None:
         options.finish()
-        await self._service.run_with_manager(lambda manager: manager.reload())
+        await self._service.run_with_manager(reload_definitions)
         await self._service.board.refresh_all()
 
     # About this host

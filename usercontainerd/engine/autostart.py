@@ -13,6 +13,7 @@ import os
 
 from usercontainerd.base.errors import InUse, InvalidArgument, InvalidDefinition, SystemdError
 from usercontainerd.base.names import unit_name
+from usercontainerd.systemd.renewal import find_generator, reload_definitions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ def is_autostarted(paths: Paths, name: str) -> bool:
 
 def find_wishes(paths: Paths, name: str) -> list[str]:
     """Return the links by which other units want this one at every start of the user's systemd."""
-    generated = (f"{paths.runtime_root}/systemd/generator", f"{paths.runtime_root}/systemd/generator.late")
+    if find_generator() is None:
+        generated: tuple[str, ...] = (paths.runtime_units,)
+    else:
+        generated = (
+            f"{paths.runtime_root}/systemd/generator",
+            f"{paths.runtime_root}/systemd/generator.late",
+        )
     return _find_links((*generated, _user_units(paths), _ADMIN), unit_name(name))
 
 
@@ -68,7 +75,7 @@ def enable_autostart(context: Context, manager: Manager, name: str, *, target: s
     linked = bool(_find_links((_user_units(paths), _ADMIN), unit_name(name)))
     enough = target in wanted if target else bool(wanted or linked)
     _write_choice(paths, name, "" if enough else render_choice(name, target or DEFAULT_TARGET))
-    manager.reload()
+    reload_definitions(manager)
     if not find_wishes(paths, name):
         raise SystemdError(
             "the generator has made no link for it",
@@ -92,7 +99,7 @@ def disable_autostart(context: Context, manager: Manager, name: str) -> None:
     wanted = read_own_wishes(context, name)
     _remove_links(paths, name)
     _write_choice(paths, name, render_choice(name, "") if wanted else "")
-    manager.reload()
+    reload_definitions(manager)
     if left := find_wishes(paths, name):
         raise InUse("something else wants it", where=left[0], hint="systemctl --user list-dependencies")
 

@@ -84,17 +84,12 @@ def derive_state(active: str, sub: str, exit_record: ExitRecord | None) -> str:
     if active in ("active", "reloading", "refreshing"):
         return State.RUNNING
     if active == "activating":
-        return State.RESTARTING if waits_to_restart(active, sub) else State.STARTING
+        return State.RESTARTING if sub.startswith("auto-restart") else State.STARTING
     if active == "deactivating":
         return State.STOPPING
     if active == "failed" and (exit_record is None or not exit_record.started):
         return State.FAILED
     return State.CREATED if exit_record is None else State.EXITED
-
-
-def waits_to_restart(active: str, sub: str) -> bool:
-    """Tell whether the run has ended and systemd is about to start it again by itself. Pure."""
-    return active == "activating" and sub.startswith("auto-restart")
 
 
 def list_units(manager: Manager) -> dict[str, UnitStatus]:
@@ -133,7 +128,8 @@ def read_container(
     """Return one container; ``unit`` is None if systemd has not loaded it."""
     active, sub = ("inactive", "dead") if unit is None else (unit.active, unit.sub)
     alive = active not in ("inactive", "failed")
-    record = read_exit(paths.container_data(name)) if not alive or waits_to_restart(active, sub) else None
+    again = active == "activating" and sub.startswith("auto-restart")
+    record = read_exit(paths.container_data(name)) if again or not alive else None
     state = derive_state(active, sub, record)
     # What runs is what the bundle was made from, whatever the definition says by now.
     summary = read_summary(f"{paths.bundle(name)}/summary") if alive else None

@@ -11,8 +11,7 @@ import os
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import unit_name
 from usercontainerd.definition.model import MountType, Restart
-from usercontainerd.engine.autostart import is_autostarted
-from usercontainerd.engine.containers import State, derive_state, waits_to_restart
+from usercontainerd.engine.containers import State, derive_state
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.engine.lookup import container_id, find_init
@@ -63,7 +62,6 @@ def inspect_container(context: Context, manager: Manager, name: str) -> dict[str
         "Name": name,
         "State": describe_state(context, name, properties),
         "RestartCount": properties.get("NRestarts", 0),
-        "Autostart": is_autostarted(context.paths, name),
         "Unit": unit,
     }
     if definition is None:
@@ -74,10 +72,9 @@ def inspect_container(context: Context, manager: Manager, name: str) -> dict[str
 def describe_state(context: Context, name: str, properties: dict[str, Any]) -> dict[str, Any]:
     """docker's ``State``, from systemd's properties and the record of the last end."""
     active = str(properties.get("ActiveState", "inactive"))
-    sub = str(properties.get("SubState", ""))
-    alive = active not in ("inactive", "failed") and not waits_to_restart(active, sub)
+    alive = active not in ("inactive", "failed")
     record = None if alive else read_exit(context.paths.container_data(name))
-    state = derive_state(active, sub, record)
+    state = derive_state(active, str(properties.get("SubState", "")), record)
     init = find_init(context.paths, name)
     if init is not None:
         os.close(init.fd)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +28,7 @@ class Kind(StrEnum):
     PROGRAM = "program"
     GENERATOR = "generator"
     UNIT = "unit"
+    LOGIN_UNIT = "login unit"  # instead of the generator, for a single user
     BUS_SERVICE = "bus service"
     INTERFACE = "interface"
     MANUAL = "manual page"
@@ -50,6 +51,7 @@ RULES = (
     Rule(Kind.PROGRAM, "libexec", "*", LIBEXEC, 0o755),
     Rule(Kind.GENERATOR, "libexec", "usercontainerd-generator", "lib/systemd/user-generators", 0o755),
     Rule(Kind.UNIT, "units", "*.*", "lib/systemd/user"),
+    Rule(Kind.LOGIN_UNIT, "units/login", "*.*", "lib/systemd/user"),
     Rule(Kind.BUS_SERVICE, "dbus", "*.service", "share/dbus-1/services"),
     Rule(Kind.INTERFACE, "dbus", "*.xml", "share/dbus-1/interfaces"),
     *(Rule(Kind.MANUAL, "man", f"*.{section}", f"share/man/man{section}") for section in (1, 5, 7, 8)),
@@ -57,6 +59,7 @@ RULES = (
     Rule(Kind.COMPLETION, "completions", "_*", "share/zsh/site-functions"),
     Rule(Kind.COMPLETION, "completions", "*.fish", "share/fish/vendor_completions.d"),
 )
+PACKAGE_KINDS = tuple(kind for kind in Kind if kind is not Kind.LOGIN_UNIT)
 SOURCES = tuple(dict.fromkeys(rule.source for rule in RULES))
 
 
@@ -142,15 +145,6 @@ def render_file(rule: Rule, source: bytes, copy: Copy) -> bytes:
     """Return the content of an installed file. Raises ``InvalidArgument``."""
     if rule.mode & 0o100:
         return render_program(source, copy.locations, copy.interpreter)
-    if rule.kind is Kind.UNIT:
+    if rule.kind in (Kind.UNIT, Kind.LOGIN_UNIT):
         return render_unit(source.decode(), copy.programs).encode()
     return source
-
-
-def plan_targets(listing: dict[str, list[str]], kinds: Iterable[Kind]) -> Iterator[tuple[Rule, str]]:
-    """Yield each rule and the name of each file for it; ``listing`` has the names in each source directory."""
-    wanted = set(kinds)
-    for rule in RULES:
-        if rule.kind in wanted:
-            for name in select_names(rule, listing.get(rule.source, ())):
-                yield rule, name

@@ -36,7 +36,9 @@ def start_container(manager: Manager, name: str, *, report: Callable[[str], None
     if active == "active":
         return
     if is_stale:
-        manager.reload()
+        from usercontainerd.systemd.renewal import reload_definitions
+
+        reload_definitions(manager)
     if active == "failed":
         manager.reset_failed(unit)
     job = manager.queue_job("StartUnit", unit)
@@ -110,7 +112,7 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     """
     from usercontainerd.engine.autostart import forget_choice
     from usercontainerd.kernel.trees import remove_file
-    from usercontainerd.systemd.renewal import write_drop_in
+    from usercontainerd.systemd.renewal import find_generator, reload_definitions, write_drop_in
 
     paths = context.paths
     path = find_own_definition(paths, name)
@@ -131,8 +133,8 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     write_drop_in(paths.runtime_root, unit, "")
     forget_choice(paths, name)
     manager.reset_failed(unit)
-    if "/generator" in fragment:
-        manager.reload()  # the generator's unit and its links go with the definition
+    if "/generator" in fragment or find_generator() is None:
+        reload_definitions(manager)  # the generator's unit and its links go with the definition
     remove_remains(context, name)
 
 

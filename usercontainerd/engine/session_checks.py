@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import SystemdError
+from usercontainerd.base.programs import LIBEXEC, find_top, is_checkout
 from usercontainerd.engine.doctor import Finding, fine, lost, missing, read_text
+from usercontainerd.engine.setup_check import Effect, Inspection, find_effect, inspect_setup
 from usercontainerd.kernel.cgroups import find_cgroup_mount
+from usercontainerd.systemd.renewal import GENERATOR, GENERATOR_DIRECTORIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ DELEGATE = (
     f"sudo mkdir -p {os.path.dirname(DROP_IN)} && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
     f"sudo tee {DROP_IN} && sudo systemctl daemon-reload, and log in again"
 )
+MEND_SETUP = "usercontainer setup, or install usercontainerd as a package"
 # What of a definition has no effect without each controller.
 CONTROLLERS = {
     "cpu": "cpus and cpu_weight have no effect",
@@ -26,12 +30,6 @@ CONTROLLERS = {
     "memory": "memory, memory_high and swap have no effect",
     "pids": "pids has no effect",
 }
-GENERATOR = "usercontainerd-generator"
-GENERATOR_DIRECTORIES = (
-    "/etc/systemd/user-generators",
-    "/usr/local/lib/systemd/user-generators",
-    "/usr/lib/systemd/user-generators",
-)
 
 
 def check_runtime_directory(context: Context) -> Iterator[Finding]:
@@ -81,8 +79,7 @@ def check_user_manager(context: Context) -> Iterator[Finding]:
     yield fine("systemd --user", f"version {properties.get('Version', 'unknown')}")
     group = find_cgroup_mount() + str(properties.get("ControlGroup", ""))
     yield from judge_controllers(read_text(f"{group}/cgroup.controllers"))
-    generator = next((d for d in GENERATOR_DIRECTORIES if os.access(f"{d}/{GENERATOR}", os.X_OK)), None)
-    yield judge_units(generator, units[0] == "loaded")
+    yield judge_units(find_effect(context.paths).generator, units[0] == "loaded")
 
 
 def judge_controllers(text: str | None) -> Iterator[Finding]:
@@ -109,18 +106,45 @@ def judge_units(generator: str | None, has_template: bool) -> Finding:
     if generator is None:
         return lost(
             "generator",
-            f"{GENERATOR} is not in {GENERATOR_DIRECTORIES[-1]}",
+            f"{GENERATOR} is not in {GENERATOR_DIRECTORIES[-1]}, and no unit stands in for it",
             "definitions do not become units, nothing starts at login",
-            "install usercontainerd as a package, or link the generator there",
+            MEND_SETUP,
         )
     if not has_template:
         return lost(
             "generator",
             "container@.service is not installed",
             "a new definition needs systemctl --user daemon-reload before its first start",
-            "install units/container@.service into /usr/lib/systemd/user",
+            MEND_SETUP,
         )
-    return fine("generator", f"{generator}/{GENERATOR}")
+    return fine("generator", generator)
+
+
+def check_set_up(context: Context) -> Iterator[Finding]:
+    """Whether all files of a copy that pip installed are in place and of its version, and which copy is in effect."""
+    if is_checkout(find_top()):
+        yield fine("set-up", "a checkout")
+        return
+    yield judge_setup(
+        inspect_setup(dict(context.environment), context.uid),
+        find_effect(context.paths),
+        context.programs.directory,
+    )
+
+
+def judge_setup(found: Inspection, effect: Effect, programs: str) -> Finding:
+    """By what was found. Pure."""
+    if found.record is None and found.own is not None:
+        return missing("set-up", f"the copy in {found.own.prefix} is not set up", MEND_SETUP)
+    if found.problems:
+        first, more = found.problems[0], len(found.problems) - 1
+        told = f"{first.what}: {first.where}" + (f" (and {more} more)" if more else "")
+        return lost("set-up", told, "perhaps everything; `usercontainer setup --check` lists it", MEND_SETUP)
+    if effect.bus is not None and not effect.bus.endswith(programs.removesuffix(f"/{LIBEXEC}")):
+        return lost(
+            "set-up", f"in effect is {effect.bus}", "this copy is not the one that answers on D-Bus", ""
+        )
+    return fine("set-up", f"version {found.record.version}" if found.record else "a package of the system")
 
 
 def check_session_bus(context: Context) -> Iterator[Finding]:
@@ -172,4 +196,11 @@ def check_journal(_context: Context) -> Iterator[Finding]:
         yield fine("journal", "can be read")
 
 
-SESSION_CHECKS = (check_runtime_directory, check_user_manager, check_session_bus, check_linger, check_journal)
+SESSION_CHECKS = (
+    check_set_up,
+    check_runtime_directory,
+    check_user_manager,
+    check_session_bus,
+    check_linger,
+    check_journal,
+)

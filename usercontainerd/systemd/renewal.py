@@ -15,19 +15,61 @@ from __future__ import annotations
 import os
 from errno import ENOTEMPTY
 
+from usercontainerd.base.errors import SystemdError
+from usercontainerd.base.programs import find_programs
 from usercontainerd.kernel.atomicfile import explain_write_error, write_atomic
 from usercontainerd.kernel.cgroups import read_cgroup
 from usercontainerd.systemd.manager import SERVICE, Manager
 
 PRE_COMMAND = "renew-unit"
 DROP_IN = "10-image.conf"
+GENERATOR = "usercontainerd-generator"
+# systemd.generator(7): there is none for a single user.
+GENERATOR_DIRECTORIES = (
+    "/run/systemd/user-generators",
+    "/etc/systemd/user-generators",
+    "/usr/local/lib/systemd/user-generators",
+    "/usr/lib/systemd/user-generators",
+)
+
+
+def find_generator() -> str | None:
+    """Return the path of the generator that systemd runs, None if ``write-units`` stands in for it."""
+    paths = (f"{directory}/{GENERATOR}" for directory in GENERATOR_DIRECTORIES)
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def reload_definitions(manager: Manager) -> None:
+    """Have systemd know all definitions as they are now: a reload, before which ``write-units`` runs if it has to."""
+    if find_generator() is None:
+        write_units()
+    manager.reload()
+
+
+def write_units() -> None:
+    """Run ``write-units``, which leaves the reload to us. Raises ``SystemdError``."""
+    import subprocess
+
+    command = [find_programs().write_units, "--only-write"]
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        problem = result.stderr.strip() if result.returncode else ""
+    except OSError as error:
+        problem = f"{error.strerror}"
+    if problem:
+        raise SystemdError(
+            problem, where=command[0], hint="`usercontainer setup --check` tells what is missing"
+        )
 
 
 def is_generated_unit_current(runtime_root: str, unit: str, text: str) -> bool:
-    """Tell whether the generator has written ``text`` for ``unit``; True as well if it has written nothing."""
+    """Tell whether ``text`` was generated for ``unit``; True as well if nothing was."""
+    directory = "user" if find_generator() is None else "generator"
     try:
         with open(
-            f"{runtime_root}/systemd/generator/{unit}", encoding="utf-8", errors="surrogateescape"
+            f"{runtime_root}/systemd/{directory}/{unit}", encoding="utf-8", errors="surrogateescape"
         ) as file:
             return file.read() == text
     except OSError:
@@ -46,7 +88,7 @@ def reload_stale_unit(
     if not changed and is_generated_unit_current(runtime_root, unit, text):
         return False
     with Manager.connect(runtime_root, bus_address) as manager:
-        manager.reload()
+        reload_definitions(manager)
         (pid,) = manager.get_properties([(unit, SERVICE, "MainPID")])
         subgroup = read_subgroup(unit, pid) if pid else None
         if subgroup is not None:
@@ -90,6 +132,6 @@ def reload_unknown_unit(runtime_root: str, unit: str, bus_address: str | None = 
     Those that it does not have ``renew-unit`` as a command before the main one.
     """
     with Manager.connect(runtime_root, bus_address) as manager:
-        manager.reload()
+        reload_definitions(manager)
         (commands,) = manager.get_properties([(unit, SERVICE, "ExecStartPre")])
     return not any(command[0].rpartition("/")[2] == PRE_COMMAND for command in commands or ())

@@ -68,7 +68,7 @@ def test_what_no_script_can_name_is_an_error(path: str) -> None:
 
 
 def test_units_name_the_programs_of_their_copy() -> None:
-    for path in (TOP / "units").iterdir():
+    for path in (TOP / "units").rglob("*.*"):
         text = path.read_text()
         assert render_unit(text, "/usr/libexec/usercontainerd") == text
         moved = render_unit(text, "/home/a b/50%/libexec/usercontainerd")
