@@ -9,7 +9,14 @@ from usercontainerd.cli.container_options import CONTAINER_OPTIONS, REFUSED
 from usercontainerd.cli.container_table import build_table, explain_diagnostics, render_problem
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.cli.pull import POLICIES, pull_with_progress, read_platform, read_policy
+from usercontainerd.cli.pull import (
+    CHOICE_OPTIONS,
+    POLICIES,
+    pull_with_progress,
+    read_platform,
+    read_policy,
+    read_retry,
+)
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
 from usercontainerd.engine.lookup import container_id
@@ -26,7 +33,7 @@ CREATE = Verb(
         *ACCESS_OPTIONS,
         Option("--cidfile FILE", "write the container's ID into a new file"),
         Option("--name NAME", "the container's name; one is made up without it"),
-        Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
+        *CHOICE_OPTIONS,
         Option(
             "--pull POLICY", "when to pull the image: missing (default), always, newer or never", POLICIES
         ),
@@ -48,6 +55,7 @@ def run_create(call: Call) -> int:
     cidfile = options.value("cidfile")
     if cidfile is not None and os.path.lexists(cidfile):
         raise InvalidArgument("the file exists already", where=cidfile, hint="is another container using it?")
+    retry = read_retry(options)
     name = choose_name(context, options.value("name"))
     table = build_table(call)
     definition, problems = plan_container(context, name, table, os.getcwd())
@@ -62,6 +70,7 @@ def run_create(call: Call) -> int:
         read_platform(options),
         quiet=options.flag("quiet"),
         access=read_access(call),
+        retry=retry,
     )
     create_container(context, definition, record, publish_all=options.flag("publish-all"))
     identity = container_id(name)

@@ -27,7 +27,7 @@ INSPECT = Verb(
     (
         Option("-f, --format TEMPLATE", "a Go template such as '{{.State.Pid}}', or json", ("json",)),
         Option(
-            "--type TYPE",
+            "-t, --type TYPE",
             "container or image; both are looked for by default, containers first",
             ("container", "image"),
         ),
@@ -46,9 +46,19 @@ IMAGE_INSPECT = Verb(
 )
 
 
+CONTAINER_INSPECT = Verb(
+    "container inspect",
+    "CONTAINER [CONTAINER...]",
+    "Show everything about containers, as JSON",
+    (Option("-f, --format TEMPLATE", "a Go template such as '{{.State.Pid}}', or json", ("json",)),),
+    fewest=1,
+    refused=INSPECT.refused,
+)
+
+
 def run_inspect(call: Call) -> int:
     """Print an array of objects, or what the template makes of each."""
-    kind = call.options.value("type") or "all"
+    kind = "container" if call.verb == CONTAINER_INSPECT.name else call.options.value("type") or "all"
     if kind not in ("all", "container", "image"):
         raise InvalidArgument(f'--type: "{kind}" is not possible', hint="possible are container and image")
     context = call.context()
@@ -110,4 +120,8 @@ def find_object(call: Call, context: Context, manager: Manager, word: str, kind:
     return image
 
 
-VERBS = {"image inspect": (IMAGE_INSPECT, run_image_inspect), "inspect": (INSPECT, run_inspect)}
+VERBS = {
+    "container inspect": (CONTAINER_INSPECT, run_inspect),
+    "image inspect": (IMAGE_INSPECT, run_image_inspect),
+    "inspect": (INSPECT, run_inspect),
+}

@@ -7,7 +7,9 @@ import os
 from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, UsercontainerError, printable
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import truncate, write_error, write_output
+from usercontainerd.cli.selection import CIDFILE, FILTERS, LATEST, read_words, select_names
 from usercontainerd.engine.lifecycle import (
+    find_own_definition,
     remove_container,
     restart_container,
     start_container,
@@ -21,32 +23,67 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from usercontainerd.cli.call import Call
+    from usercontainerd.engine.containers import Container
 
 TIME = Option(
     "-t, --time, --timeout SECONDS", "kill what still runs after so long, not after the unit's time"
 )
+FILTER = "-f, --filter KIND=VALUE..."
+MATCHING = "the containers that match, as in `ps`"
 START = Verb(
     "start",
     "CONTAINER [CONTAINER...]",
     "Start containers",
-    fewest=1,
+    (
+        Option("--all", "all containers that do not run"),
+        Option(FILTER, MATCHING, FILTERS),
+        LATEST,
+    ),
     details="Waits until the container runs; an image that is missing is pulled first.",
     refused={
         "--attach": "not possible yet; see `usercontainer logs -f`",
         "-a": "not possible yet; see `usercontainer logs -f`",
     },
 )
-STOP = Verb("stop", "CONTAINER [CONTAINER...]", "Stop containers", (TIME,), fewest=1)
-RESTART = Verb("restart", "CONTAINER [CONTAINER...]", "Stop and start containers", (TIME,), fewest=1)
+STOP = Verb(
+    "stop",
+    "CONTAINER [CONTAINER...]",
+    "Stop containers",
+    (
+        Option("-a, --all", "all containers that run"),
+        CIDFILE,
+        Option(FILTER, MATCHING, FILTERS),
+        Option("-i, --ignore", "a container that does not exist is no error"),
+        LATEST,
+        TIME,
+    ),
+)
+RESTART = Verb(
+    "restart",
+    "CONTAINER [CONTAINER...]",
+    "Stop and start containers",
+    (
+        Option("-a, --all", "all containers, running or not"),
+        CIDFILE,
+        Option(FILTER, MATCHING, FILTERS),
+        LATEST,
+        Option("--running", "all containers that run"),
+        TIME,
+    ),
+)
 RM = Verb(
     "rm",
     "CONTAINER [CONTAINER...]",
     "Remove containers",
     (
+        Option("-a, --all", "all containers but those that a definition of yours still defines"),
+        CIDFILE,
+        Option("--filter KIND=VALUE...", MATCHING, FILTERS),
         Option("-f, --force", "kill a running container first; one that does not exist is no error"),
         Option("-i, --ignore", "a container that does not exist is no error"),
+        LATEST,
+        Option("-t, --time SECONDS", "with --force: stop it, and kill only what still runs after so long"),
     ),
-    fewest=1,
     details="Removes what `create` made, writable layer included. A definition that you have written is not removed.",
     refused={
         "-v": "volumes stay until volume verbs exist",
@@ -66,7 +103,7 @@ def run_start(call: Call) -> int:
             if line is not None:
                 line.clear()
 
-    return for_each(call, act)
+    return for_each(call, act, lambda container: not container.is_alive)
 
 
 def run_restart(call: Call) -> int:
@@ -84,13 +121,15 @@ def run_stop(call: Call) -> int:
     timeout = read_timeout(call)
     status = 0
     names = {}
-    for word in call.words:
-        try:
-            names[word] = resolve_name(call.paths, word)
-        except NoSuchContainer as error:
-            write_error(f"Error: {error}\n")
-            status = error.exit_status
+    words = read_words(call)
     with call.connect() as manager:
+        for word in words or select_names(call, manager, lambda container: container.is_alive):
+            try:
+                names[word] = resolve_name(call.paths, word)
+            except NoSuchContainer as error:
+                if not call.options.flag("ignore"):
+                    write_error(f"Error: {error}\n")
+                    status = error.exit_status
         stop_containers(manager, names.values(), timeout=timeout)
     write_output("".join(f"{word}\n" for word in names))
     return status
@@ -99,18 +138,36 @@ def run_stop(call: Call) -> int:
 def run_rm(call: Call) -> int:
     """Remove each."""
     force = call.options.flag("force")
+    timeout = read_timeout(call)
+    if timeout is not None and not force:
+        raise InvalidArgument("--time is for --force: a running container is not removed without it")
 
     def act(manager: Manager, name: str) -> None:
+        if timeout is not None and find_own_definition(call.paths, name) is None:
+            stop_containers(manager, [name], timeout=timeout)
         remove_container(call.context(), manager, name, force=force)
 
-    return for_each(call, act, missing_is_fine=force or call.options.flag("ignore"))
+    def is_removable(container: Container) -> bool:
+        return find_own_definition(call.paths, container.name) is None
+
+    return for_each(call, act, is_removable, missing_is_fine=force or call.options.flag("ignore"))
 
 
-def for_each(call: Call, act: Callable[[Manager, str], None], *, missing_is_fine: bool = False) -> int:
-    """Act on each container that was named; go on after a failure, and print each that succeeded."""
+def for_each(
+    call: Call,
+    act: Callable[[Manager, str], None],
+    belongs: Callable[[Container], bool] = lambda _: True,
+    *,
+    missing_is_fine: bool = False,
+) -> int:
+    """Act on each container that is meant; go on after a failure, and print each that succeeded.
+
+    ``belongs`` says which ``--all`` means.
+    """
     status = 0
+    words = read_words(call)
     with call.connect() as manager:
-        for word in call.words:
+        for word in words or select_names(call, manager, belongs):
             try:
                 act(manager, resolve_name(call.paths, word))
             except NoSuchContainer as error:

@@ -18,6 +18,8 @@ PACKAGE = "usercontainerd.cli"
 # Each verb, the module of this package that has it, and one line for the overview. Two words are a verb of a group.
 VERBS = {
     "completion": ("completion_script", "Print the script for a shell's completion"),
+    "container exists": ("container_names", "Tell by the exit status whether there is such a container"),
+    "container inspect": ("inspect", "Show everything about containers, as JSON"),
     "create": ("create", "Make a container from an image, without starting it"),
     "disable": ("autostart", "Have containers start by hand only"),
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
@@ -74,10 +76,12 @@ GROUPS = {
         **{
             verb: verb
             for verb in (
-                *("create", "disable", "enable", "exec", "export", "inspect", "logs"),
+                *("create", "disable", "enable", "exec", "export", "logs"),
                 *("restart", "rm", "start", "stop"),
             )
         },
+        "exists": "container exists",
+        "inspect": "container inspect",
         "list": "ps",
         "ls": "ps",
         "ps": "ps",

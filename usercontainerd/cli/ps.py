@@ -8,16 +8,17 @@ from usercontainerd.base.times import format_age, format_elapsed
 from usercontainerd.cli.listing import parse_filters, render_format
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, truncate, write_output
-from usercontainerd.engine.containers import State, list_containers, list_units, select_containers
+from usercontainerd.cli.selection import FILTERS, list_all
+from usercontainerd.engine.containers import State, select_containers
 from usercontainerd.engine.lookup import SHORT_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from usercontainerd.cli.call import Call
     from usercontainerd.engine.containers import Container
-    from usercontainerd.runtime.summary import Summary
 
 COMMAND_WIDTH = 20
 HEADINGS = {
@@ -30,7 +31,7 @@ HEADINGS = {
     "Ports": "PORTS",
     "Names": "NAMES",
 }
-FILTERS = ("name=", "id=", "label=", "ancestor=", "exited=", *(f"status={state}" for state in State.ALL))
+SORTS = ("command", "created", "id", "image", "names", "runningfor", "status")
 PS = Verb(
     "ps",
     "",
@@ -47,11 +48,14 @@ PS = Verb(
             "a Go template such as '{{.Names}}', 'table …' with headings, or json",
             ("json",),
         ),
+        Option("--external", "without effect: there are no containers of other programs"),
         Option("-n, --last NUMBER", "show the NUMBER newest, running or not"),
         Option("-l, --latest", "show the newest, running or not"),
         Option("--no-trunc", "do not shorten IDs and commands"),
         Option("--noheading", "leave out the headings"),
         Option("-q, --quiet", "print IDs only"),
+        Option("--sort FIELD", f"by {', '.join(SORTS)}; the newest first by default", SORTS),
+        Option("--sync", "without effect: systemd always knows"),
     ),
     most=0,
     details="Fields: .ID .Names .Image .ImageID .Command .CreatedAt .RunningFor .State .Status .Ports .Labels\n"
@@ -91,17 +95,30 @@ def find_containers(call: Call) -> list[Container]:
     last = 1 if options.flag("latest") else _parse_count(options.value("last"))
     everything = options.flag("all") or last >= 0 or "status" in filters or "exited" in filters
 
-    def summarise(name: str) -> Summary:
-        from usercontainerd.engine.summaries import summarise_definition
-
-        return summarise_definition(call.context(), name)
-
     with call.connect() as manager:
-        units = list_units(manager)
-    containers = list_containers(call.paths, units, summarise, everything=everything)
+        containers = list_all(call, manager, everything=everything)
     if filters:
         containers = select_containers(containers, filters)
-    return containers[:last] if last >= 0 else containers
+    chosen = containers[:last] if last >= 0 else containers
+    return sort_containers(chosen, options.value("sort") or "created")
+
+
+def sort_containers(containers: list[Container], field: str) -> list[Container]:
+    """Put them into the order that ``--sort`` asks for. Raises ``InvalidArgument``. Pure."""
+    keys: dict[str, Callable[[Container], Any]] = {
+        "command": lambda each: each.summary.command,
+        "created": lambda each: -each.created,
+        "id": lambda each: each.id,
+        "image": lambda each: each.summary.image,
+        "names": lambda each: each.name,
+        "runningfor": lambda each: -each.created,
+        "status": lambda each: each.state,
+    }
+    if field not in keys:
+        from usercontainerd.base.errors import InvalidArgument
+
+        raise InvalidArgument(f'--sort: "{field}" is not possible', hint=f"possible are {', '.join(SORTS)}")
+    return sorted(containers, key=keys[field])
 
 
 def _parse_count(text: str | None) -> int:

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from usercontainerd.store.records import ImageRecord
 
 POLICIES = ("always", "missing", "newer", "never")
+# What `create` takes, too.
+CHOICE_OPTIONS = (
+    Option("--arch ARCH", "the architecture to choose, instead of this machine's"),
+    Option("--disable-content-trust", "without effect; for scripts made for docker"),
+    Option("--os OS", "the operating system to choose, instead of linux"),
+    Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
+    Option("--retry NUMBER", "how often to try again, beside what each request is (default 0)"),
+    Option("--retry-delay DURATION", "how long to wait before that (default 1s, then twice as long)"),
+    Option("--variant VARIANT", "the variant of the architecture to choose, such as v7"),
+)
 PULL = Verb(
     "pull",
     "IMAGE [IMAGE...]",
@@ -31,17 +41,11 @@ PULL = Verb(
     (
         *ACCESS_OPTIONS,
         Option("-a, --all-tags", "all images of the repository"),
-        Option("--arch ARCH", "the architecture to choose, instead of this machine's"),
-        Option("--disable-content-trust", "without effect; for scripts made for docker"),
-        Option("--os OS", "the operating system to choose, instead of linux"),
-        Option("--platform OS/ARCH[/VARIANT]", "the platform to choose, where the image has several"),
+        *CHOICE_OPTIONS,
         Option("--policy POLICY", "always (default), missing, newer or never", POLICIES),
         PROGRESS,
         Option("-q, --quiet", "show no progress"),
-        Option("--retry NUMBER", "how often to try again, beside what each request is (default 0)"),
-        Option("--retry-delay DURATION", "how long to wait before that (default 1s, then twice as long)"),
         Option("--signature-policy FILE", "which images may come, instead of policy.json"),
-        Option("--variant VARIANT", "the variant of the architecture to choose, such as v7"),
     ),
     fewest=1,
     details="Prints the image's ID. Short names are looked up as registries.conf(5) says. From files:\n"

@@ -27,7 +27,8 @@ from usercontainerd.cli.completion import (
 from usercontainerd.cli.completion_slot import Answer, Directive
 from usercontainerd.cli.images import FILTERS as IMAGE_FILTERS
 from usercontainerd.cli.options import Option, Options, Verb
-from usercontainerd.cli.ps import FILTERS as CONTAINER_FILTERS
+from usercontainerd.cli.selection import FILTERS as CONTAINER_FILTERS
+from usercontainerd.engine.containers import State
 from usercontainerd.engine.filters import KINDS, build_test
 from usercontainerd.engine.image_filters import PRUNE_KINDS, ImageFilters
 from usercontainerd.engine.image_users import ImageUsers
@@ -215,6 +216,7 @@ def test_options_of_each_verb(name: str, environment: dict[str, str]) -> None:
 
 
 def test_values_are_those_that_are_taken(environment: dict[str, str]) -> None:
+    assert {text[7:] for text in CONTAINER_FILTERS if text.startswith("status=")} == set(State.ALL)
     kinds = {text.partition("=")[0] for text in CONTAINER_FILTERS}
     assert kinds == set(KINDS)
     for text in CONTAINER_FILTERS:

@@ -20,14 +20,14 @@ EVERY = {"base", "base.errors", "base.names", "base.paths", "cli", "cli.call", "
 BUS = {"systemd", "systemd.bus", "systemd.journal", "systemd.manager", "systemd.message", "systemd.wire"}
 VERBS = {
     "exec": EVERY | {"cli.execute", "engine.execution"},
-    "ps": EVERY | BUS | {"base.times", "cli.listing", "cli.ps", "definition", "definition.search", "engine.containers",
-                         "kernel.idmap", "runtime", "runtime.plan", "runtime.summary"},
+    "ps": EVERY | BUS | {"base.times", "cli.listing", "cli.ps", "cli.selection", "definition", "definition.search",
+                         "engine.containers", "kernel.idmap", "runtime", "runtime.plan", "runtime.summary"},
     "images": (EVERY - {"base.names", "engine", "engine.lookup", "kernel.cgroups", "kernel.signals"})
               | {"base.sizes", "base.times", "base.typedjson", "cli.images", "cli.listing", "kernel.atomicfile",
                  "kernel.trees", "oci", "oci.digest", "oci.reference", "store", "store.blobs", "store.images",
                  "store.layers", "store.layout", "store.locks", "store.records"},
-    "start": EVERY | BUS | {"cli.lifecycle", "engine.lifecycle"},
-    "stop": EVERY | BUS | {"cli.lifecycle", "engine.lifecycle"},
+    "start": EVERY | BUS | {"cli.lifecycle", "cli.selection", "engine.lifecycle"},
+    "stop": EVERY | BUS | {"cli.lifecycle", "cli.selection", "engine.lifecycle"},
     "logs": EVERY | BUS | {"base.times", "cli.logs", "engine.lifecycle", "engine.logs", "kernel.spawning"},
 }  # fmt: skip
 
