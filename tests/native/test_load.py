@@ -17,11 +17,16 @@ from tests.support.archives import SMALL_LAYER, Files, Layout, build_docker_arch
 from tests.support.fakeregistry import OCI_INDEX, OCI_MANIFEST, build_tar, digest_of, file, member
 from usercontainerd.base.errors import DigestMismatch, InvalidFormat, NoSuchImage, UsercontainerError
 from usercontainerd.base.programs import find_programs
+from usercontainerd.engine import layer_fetching
 from usercontainerd.engine.context import Context, build_context
 from usercontainerd.engine.image_removal import remove_image
 from usercontainerd.engine.loading import LoadedImage, load_images, pull_archived
 from usercontainerd.engine.local_images import empty_trash, list_images, open_images
+from usercontainerd.engine.saving import save_images
+from usercontainerd.oci.digest import Digest
 from usercontainerd.store.layout import Store
+from usercontainerd.store.partial import PartialBlob, open_partial
+from usercontainerd.store.recipe import MAX_LOST
 
 OTHER_LAYER = build_tar(member("etc", tarfile.DIRTYPE), file("etc/motd", b"hello"))
 
@@ -81,6 +86,31 @@ def test_several_formats_one_image(context: Context, tmp_path: Path) -> None:
     assert sorted(name.name for name in image.names) == sorted((*first.names, *second.names))
     assert first.record.manifest == entry["digest"]
     assert content(context, first, "bin/sh") == b"#!"
+
+
+def test_only_what_is_needed_is_written_twice(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def count(store: Store, digest: Digest) -> PartialBlob | None:
+        opened.append(str(digest))
+        return open_partial(store, digest)
+
+    monkeypatch.setattr(layer_fetching, "open_partial", count)
+    # What goes lost while it is unpacked is too much for a recipe: this layer can be given away only as it came.
+    lost = build_tar(file("a", bytes(MAX_LOST + 1)), file("a", b"now"), file("b", b"x" * 600))
+    layout = Layout()
+    layout.add_image([SMALL_LAYER, lost, OTHER_LAYER], "localhost/lost:1")
+    load(context, pack(layout.build()), tmp_path)
+    store = open_images(context).store
+    blobs = [digest_of(gzip.compress(layer, 1, mtime=0)) for layer in (SMALL_LAYER, lost, OTHER_LAYER)]
+    assert opened == [blobs[1]]
+    assert [os.path.exists(store.blob(Digest(blob))) for blob in blobs] == [False, True, False]
+    assert os.listdir(store.partial) == []
+    saved = tmp_path / "saved.tar"
+    save_images(context, ["localhost/lost:1"], path=str(saved))
+    assert lost in saved.read_bytes()
 
 
 def test_nameless_image_stays(context: Context, tmp_path: Path) -> None:

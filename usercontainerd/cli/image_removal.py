@@ -10,6 +10,7 @@ from usercontainerd.base.errors import (
     NoSuchImage,
     UsercontainerError,
 )
+from usercontainerd.base.sizes import format_size
 from usercontainerd.cli.listing import parse_filters
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
@@ -46,7 +47,7 @@ RMI = Verb(
 PRUNE = Verb(
     "image prune",
     "",
-    "Remove images that nothing needs",
+    "Remove images that nothing needs, and downloads that have stopped halfway",
     (
         Option("-a, --all", "all images that no container uses, not only those without a name"),
         Option("--build-cache", "nothing more: there is no build cache"),
@@ -136,12 +137,16 @@ def run_prune(call: Call) -> int:
 
     options = call.options
     context = call.context()
-    is_meant = build_prune_test(context, parse_filters(options.values("filter")))
+    filters = parse_filters(options.values("filter"))
+    is_meant = build_prune_test(context, filters) if filters else None
     everything = options.flag("all")
     if not options.flag("force") and not ask(everything):
         return 0
     removed = prune_images(context, manager=call.find_manager(), everything=everything, is_meant=is_meant)
     write_output("".join(f"{image.hex}\n" for image in removed.deleted))
+    if removed.partials:
+        count, size = len(removed.partials), format_size(sum(removed.partials))
+        write_error(f"{size} of {count} download{'s' * (count > 1)} that had stopped halfway\n")
     return 0
 
 

@@ -32,7 +32,10 @@ VERBS = {
     "image import-storage": ("import_storage", "Take over images of Podman's own store"),
     "image inspect": ("inspect", "Show everything about images, as JSON"),
     "image mount": ("image_mounts", "Mount images, inside `usercontainer unshare`"),
-    "image prune": ("image_removal", "Remove images that nothing needs"),
+    "image prune": (
+        "image_removal",
+        "Remove images that nothing needs, and downloads that have stopped halfway",
+    ),
     "image tree": ("image_tree", "Show the layers of an image, and which images share them"),
     "image trust": ("image_trust", "Show or set which images may come, and whose signatures they need"),
     "image unmount": ("image_mounts", "Unmount images"),

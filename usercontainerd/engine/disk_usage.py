@@ -11,6 +11,7 @@ import os
 from usercontainerd.engine.image_users import find_users
 from usercontainerd.engine.local_images import open_images, start_worker
 from usercontainerd.runtime.remains import layer_directory
+from usercontainerd.store.partial import measure_partials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ class Total:
 
 
 class DiskUsage:
-    """Everything in detail, and ``image_size``, ``image_reclaimable``: parts of images, each counted once."""
+    """Everything in detail, and ``image_size``, ``image_reclaimable``: parts of images, each counted once.
+
+    ``partials`` are the sizes of what has come of images in part: what is coming just now, and what waits.
+    """
 
     def __init__(
         self,
@@ -81,16 +85,19 @@ class DiskUsage:
         *,
         image_size: int,
         image_reclaimable: int,
+        partials: tuple[Sequence[int], Sequence[int]] = ((), ()),
     ) -> None:
         self.images = images
         self.containers = containers
         self.volumes = volumes
         self.image_size = image_size
         self.image_reclaimable = image_reclaimable
+        self.partials = partials
 
     def sum_up(self) -> list[Total]:
         """The overview. What a running container or any container's volume holds cannot be had back. Pure."""
         idle = [each for each in self.containers if not each.container.is_alive]
+        busy, waiting = self.partials
         free = [each for each in self.volumes if not each.links]
         return [
             Total(
@@ -113,6 +120,19 @@ class DiskUsage:
                 len(self.volumes) - len(free),
                 sum(each.size for each in self.volumes),
                 sum(each.size for each in free),
+            ),
+            *(
+                [
+                    Total(
+                        "Partial Downloads",
+                        len(busy) + len(waiting),
+                        len(busy),
+                        sum(busy) + sum(waiting),
+                        sum(waiting),
+                    )
+                ]
+                if busy or waiting
+                else []
             ),
         ]
 
@@ -152,6 +172,7 @@ def measure_usage(context: Context, manager: Manager | None) -> DiskUsage:
         ],
         image_size=sum(sizes.values()),
         image_reclaimable=sum(size for path, size in sizes.items() if path not in needed),
+        partials=measure_partials(images.store),
     )
 
 

@@ -11,6 +11,7 @@ from usercontainerd.engine.image_mounts import find_mounted
 from usercontainerd.engine.image_names import find_meant_names, reread_image
 from usercontainerd.engine.image_users import find_users
 from usercontainerd.engine.local_images import empty_trash, get_image, open_images
+from usercontainerd.store.partial import remove_partials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
 
 
 class Removed:
-    """What a removal took: names, and the images that went with their last ones."""
+    """What a removal took: names, and the images that went with their last ones.
 
-    __slots__ = ("deleted", "untagged")
+    ``partials`` are the sizes in bytes of downloads that had come in part.
+    """
+
+    __slots__ = ("deleted", "partials", "untagged")
 
     def __init__(self) -> None:
         self.untagged: list[str] = []
         self.deleted: list[Digest] = []
+        self.partials: list[int] = []
 
 
 def remove_image(
@@ -177,15 +182,17 @@ def prune_images(
     *,
     manager: Manager | None = None,
     everything: bool = False,
-    is_meant: Callable[[ImageRecord], bool] = lambda _: True,
+    is_meant: Callable[[ImageRecord], bool] | None = None,
 ) -> Removed:
     """Remove the images without a name and children, with ``everything`` all that no container uses.
 
-    ``is_meant`` limits that further.
+    ``is_meant`` limits that further. Without it, what has come of images in part goes, too.
     """
     users, mounted = find_users(context, manager), find_mounted(context)
     images = open_images(context)
     removed = Removed()
+    if is_meant is None:
+        removed.partials = remove_partials(images.store)
     if not images.all():
         return removed
     with images.lock():
@@ -198,7 +205,7 @@ def prune_images(
                 for record in records
                 if not (users.of(record.id) or record.id.hex in mounted)
                 and (everything or family.is_dangling(record))
-                and is_meant(record)
+                and (is_meant is None or is_meant(record))
             ]
             if not chosen:
                 break

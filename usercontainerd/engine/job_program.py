@@ -176,7 +176,11 @@ def prune(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     address = dict(context.environment).get("DBUS_SESSION_BUS_ADDRESS")
     with Manager.connect(context.paths.runtime_root, address) as manager:
         removed = prune_images(context, manager=manager, everything=request["all"])
-    return {"names": removed.untagged, "images": [str(image) for image in removed.deleted]}
+    return {
+        "names": removed.untagged,
+        "images": [str(image) for image in removed.deleted],
+        "partial": sum(removed.partials),
+    }
 
 
 def check(context: Context, request: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from usercontainerd.base.errors import Busy, DigestMismatch, StoreError, UsercontainerError
 from usercontainerd.base.sizes import format_size
 from usercontainerd.engine.phases import Phase
-from usercontainerd.engine.transfer import Message, Transfer
+from usercontainerd.engine.transfer import Message, Transfer, find_resumable
 from usercontainerd.oci.digest import explain_mismatch
 from usercontainerd.store.layers import LayerBlob, LayerRecord
 from usercontainerd.store.partial import measure_partial, open_partial, sweep_partials
@@ -76,6 +76,7 @@ class LayerFetcher:
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._wanted: list[Descriptor] = []
         self._linked: dict[Digest, tuple[Transfer, Unpacked]] = {}
+        self._owed: list[Descriptor] = []
         self.made: set[Digest] = set()
 
     def fetch(self, wanted: dict[Digest, Descriptor]) -> None:
@@ -95,6 +96,7 @@ class LayerFetcher:
                         self._progress(Phase.EXISTS, diff_id, 1, 1)
             self._fetch_missing(missing)
             waiting = busy + self._complete_linked(list(wanted))
+            self._store_owed()
             for diff_id in busy:
                 self._wait_for(diff_id)
             waiting = [d for d in waiting if d not in self._locks]
@@ -163,7 +165,9 @@ class LayerFetcher:
         return downloading < self._downloads and len(self._running) < self._unpackings
 
     def _start(self, blob: Descriptor, diff_id: Digest) -> Transfer:
-        partial = open_partial(self._images.store, blob.digest)
+        # What can only be read from the beginning, and anew at no cost, is not written down as it comes.
+        useful = self._keep_blobs or find_resumable(self._source) is not None
+        partial = open_partial(self._images.store, blob.digest) if useful else None
         transfer = Transfer(self._source, blob, diff_id, self._messages, partial=partial)
         self._running.append(transfer)
         return transfer
@@ -223,12 +227,28 @@ class LayerFetcher:
         )
         self.made.add(diff_id)
         self._locks[diff_id].downgrade()
-        if transfer.partial is not None:
-            if self._keep_blobs or unpacked.needs_blob:
-                transfer.partial.keep(self._images.store.blob(blob.digest))
-            else:
-                transfer.partial.discard()
+        if transfer.partial is None:
+            if unpacked.needs_blob:
+                self._owed.append(blob)
+        elif self._keep_blobs or unpacked.needs_blob:
+            transfer.partial.keep(self._images.store.blob(blob.digest))
+        else:
+            transfer.partial.discard()
         self._progress(Phase.UNPACK, blob.digest, blob.size, blob.size)
+
+    def _store_owed(self) -> None:
+        """Store blobs without which their layers could not be given away, and which were not written as they came."""
+        while self._owed:
+            blob = self._owed.pop()
+            partial = open_partial(self._images.store, blob.digest)
+            if partial is None:
+                continue  # another process has it
+            try:
+                partial.restart()
+                self._source.copy_blob(blob, partial.append)
+                partial.keep(self._images.store.blob(blob.digest))
+            finally:
+                partial.close()
 
     # Layers with hard links to files of those below
 

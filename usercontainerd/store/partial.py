@@ -13,7 +13,7 @@ import stat
 import time
 
 from usercontainerd.base.errors import Busy, StoreError
-from usercontainerd.store.locks import ObjectLock
+from usercontainerd.store.locks import ObjectLock, is_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,24 +120,56 @@ def open_partial(store: Store, digest: Digest) -> PartialBlob | None:
             return None
 
 
+def measure_partials(store: Store) -> tuple[list[int], list[int]]:
+    """The sizes of all, in bytes: of those that somebody writes just now, and of those that wait for another pull."""
+    busy: list[int] = []
+    waiting: list[int] = []
+    for path, status in _list_partials(store):
+        (busy if is_held(path) else waiting).append(status.st_size)
+    return busy, waiting
+
+
+def remove_partials(store: Store) -> list[int]:
+    """Delete all that nobody writes just now; return their sizes in bytes."""
+    return [status.st_size for path, status in _list_partials(store) if _remove(path)]
+
+
+def _list_partials(store: Store) -> list[tuple[str, os.stat_result]]:
+    found = []
+    try:
+        with os.scandir(store.partial) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue  # just now deleted
+                if stat.S_ISREG(status.st_mode):
+                    found.append((entry.path, status))
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def _remove(path: str) -> bool:
+    try:
+        with ObjectLock(path, wait=False):
+            os.unlink(path)
+    except (Busy, StoreError, OSError):
+        return False
+    return True
+
+
 def sweep_partials(store: Store, wanted: Collection[Digest], *, now: float | None = None) -> None:
     """Delete what is too old, or too much, of what is not ``wanted`` just now; what is being written stays."""
     now = time.time() if now is None else now
     needed = {os.path.basename(partial_path(store, digest)) for digest in wanted}
-    found = []
-    for entry in os.scandir(store.partial):
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except OSError:
-            continue
-        if entry.name not in needed:
-            found.append((status.st_mtime, status.st_size, entry.path))
+    found = [
+        (status.st_mtime, status.st_size, path)
+        for path, status in _list_partials(store)
+        if os.path.basename(path) not in needed
+    ]
     total = 0
     for written, size, path in sorted(found, reverse=True):
         total += size
         if total > MAX_TOTAL or now - written > MAX_AGE:
-            try:
-                with ObjectLock(path, wait=False):
-                    os.unlink(path)
-            except (Busy, StoreError, OSError):
-                continue
+            _remove(path)

@@ -156,3 +156,8 @@ def test_totals_of_disk_usage() -> None:
     assert [(each["Total"], each["Active"], each["Size"], each["Reclaimable"]) for each in shown] == [
         (0, 0, "0B", "0B (0%)"), (2, 1, "100B", "30B (30%)"), (2, 1, "12B", "7B (58%)"),
     ]  # fmt: skip
+    stopped = DiskUsage([], [], [], image_size=0, image_reclaimable=0, partials=([10], [20, 30]))
+    assert describe_total(stopped.sum_up()[3]) == {
+        "Type": "Partial Downloads", "Total": 3, "TotalCount": 3, "Active": 1,
+        "RawSize": 60, "RawReclaimable": 50, "Size": "60B", "Reclaimable": "50B (83%)",
+    }  # fmt: skip

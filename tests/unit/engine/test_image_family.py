@@ -125,6 +125,15 @@ def test_prune(context: Context) -> None:
     assert prune_images(context, everything=True).deleted == []
 
 
+def test_pruning_takes_what_has_stopped_halfway(context: Context) -> None:
+    store = open_images(context).store
+    store.prepare()
+    Path(store.partial, f"sha256-{'1' * 64}").write_bytes(b"half")
+    assert prune_images(context, is_meant=lambda _: True).partials == []
+    assert prune_images(context).partials == [4]
+    assert prune_images(context).partials == []
+
+
 def test_an_image_that_got_another_name_meanwhile(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     from usercontainerd.engine import image_removal
 

@@ -12,7 +12,15 @@ from usercontainerd.base.paths import Paths
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.store import partial
 from usercontainerd.store.layout import Store
-from usercontainerd.store.partial import measure_partial, open_partial, partial_path, sweep_partials
+from usercontainerd.store.locks import is_held
+from usercontainerd.store.partial import (
+    measure_partial,
+    measure_partials,
+    open_partial,
+    partial_path,
+    remove_partials,
+    sweep_partials,
+)
 
 DIGEST = compute_digest(b"whole")
 
@@ -104,3 +112,31 @@ def test_sweep(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partial, "MAX_TOTAL", 150)
     sweep_partials(store, [], now=4500.0)
     assert [measure_partial(store, digest) for digest in digests] == [0, 0, 0, 0, 100]
+
+
+def test_what_waits_is_told_from_what_comes(store: Store) -> None:
+    assert measure_partials(store) == ([], [])
+    digests = [compute_digest(str(number).encode()) for number in range(3)]
+    for number, digest in enumerate(digests):
+        Path(partial_path(store, digest)).write_bytes(bytes(10 * (number + 1)))
+    os.symlink("/etc/passwd", f"{store.partial}/sha256-{'0' * 64}")
+    held = open_partial(store, digests[1])
+    assert held is not None
+    busy, waiting = measure_partials(store)
+    assert (busy, sorted(waiting)) == ([20], [10, 30])
+    # Looking has taken nothing away from a pull that wants to write.
+    other = open_partial(store, digests[2])
+    assert other is not None
+    other.close()
+    assert sorted(remove_partials(store)) == [10, 30]
+    assert {name[7:] for name in os.listdir(store.partial)} == {digests[1].hex, "0" * 64}
+    held.close()
+    assert remove_partials(store) == [20]
+    assert not is_held(f"{store.partial}/none")
+
+
+def test_no_store_has_none(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    store = Store(Paths(config=directory, data=f"{directory}/none", cache=directory, runtime_root=directory))
+    assert measure_partials(store) == ([], [])
+    assert remove_partials(store) == []

@@ -1,6 +1,7 @@
 """Recipes: what the recorder writes, the reader gives back; what is damaged is said to be."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_damage(at: int, byte: int) -> None:
         # Some bits mean nothing: gzip's time and system, the padding of its last byte.
         assert list(RecipeReader(fd).read()) == whole
     except StoreError as error:
-        assert "recipe is damaged" in str(error) or data.startswith(tuple(LATER))
+        assert "recipe is damaged" in str(error) or re.match(rb"usercontainer recipe [1-9][0-9\n]", data)
     finally:
         os.close(fd)
 
