@@ -23,11 +23,12 @@ LANES = {
     "machine": "tests/machine: the private machine itself, here, as root",
     "native": "tests/native, as alice in a machine of namespaces",
     "desktop": "tests/desktop, as alice in a machine with GTK, Xvfb and D-Bus clients",
+    "rpm": "tests/rpm, as root in a machine with rpmbuild and dnf: packages built, installed, upgraded, removed",
     "kernel": "tests/kernel, as alice on a kernel of its own (user-mode Linux)",
     "session": "the main job in this very session, by ./demo --session",
 }
 # The private machine needs root to be built; an ordinary user has a session instead.
-LANES_OF_ROOT = ("lint", "unit", "machine", "native", "desktop", "kernel")
+LANES_OF_ROOT = ("lint", "unit", "machine", "native", "desktop", "rpm", "kernel")
 LANES_OF_USER = ("lint", "unit", "session")
 
 
@@ -56,6 +57,10 @@ def _run_lane(lane: str, tools: str, extra: list[str], image: str | None) -> Out
         return run_in_machines(lane, ["--registry"], "tests/native", extra)
     if lane == "desktop":
         return run_in_machine(lane, ["--desktop", "--registry"], ["tests/desktop"], extra)
+    if lane == "rpm":
+        # --bare: what is installed comes from the packages.
+        options = ["--rpm", "--bare", "--registry"]
+        return run_in_machine(lane, options, ["tests/rpm"], extra, user="root")
     if lane == "session":
         return run_in_session(lane, image)
     return run_in_machine(lane, ["--kernel", "--registry"], ["tests/kernel"], extra)
@@ -69,9 +74,7 @@ def main(arguments: list[str]) -> int:
     root = os.geteuid() == 0
     lanes = options.lanes or (LANES_OF_ROOT if root else LANES_OF_USER)
     if not root and not options.lanes:
-        print(
-            "check: not root: no private machine; `sudo ./check --machine --native --desktop --kernel` runs the rest"
-        )
+        print("check: not root: no private machine; `sudo ./check --machine …` runs the rest")
     extra = [*(["-k", options.k] if options.k else []), *options.rest]
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     tools = ensure_environment()

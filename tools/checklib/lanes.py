@@ -113,9 +113,15 @@ def run_in_machines(lane: str, options: list[str], directory: str, arguments: li
 
 
 def run_in_machine(
-    lane: str, options: list[str], places: list[str], arguments: list[str], *, silent: bool = False
+    lane: str,
+    options: list[str],
+    places: list[str],
+    arguments: list[str],
+    *,
+    user: str = "alice",
+    silent: bool = False,
 ) -> Outcome:
-    """Run the tests in ``places`` as alice in a private machine; its report comes back on standard output.
+    """Run the tests in ``places`` as ``user`` in a private machine; its report comes back on standard output.
 
     ``silent`` holds back what it prints until its end, when another one is printing.
     """
@@ -132,7 +138,7 @@ def run_in_machine(
         MACHINE,
         "run",
         "--user",
-        "alice",
+        user,
         "--timeout",
         str(LANE_LIMIT),
         *options,

@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from machinelib import machines, native
+from machinelib.addon import AddOn, name_add_on, obtain_add_on
 from machinelib.cache import Artifact, clean_artifacts, say
 from machinelib.cgroup import require_hierarchy
-from machinelib.desktop import hash_desktop, obtain_desktop
+from machinelib.desktop import DESKTOP
 from machinelib.diskimage import hash_image, obtain_disk_image
 from machinelib.hosttools import MachineError
 from machinelib.kernel import KernelPlan, run_kernel_order
@@ -22,9 +23,13 @@ from machinelib.pip import hash_pip, obtain_pip
 from machinelib.recipe import SUITE, SUITES, Recipe, hash_recipe
 from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
+from machinelib.rpmtools import RPM_TOOLS
 from machinelib.session import Order, Session, run_order
 from machinelib.terminal import open_terminal, relay_terminal
 from machinelib.uml import hash_kernel, obtain_kernel
+
+# Layers that a machine has if it is asked for them, by their options.
+ADD_ONS: dict[str, AddOn] = {"desktop": DESKTOP, "rpm": RPM_TOOLS}
 
 FAILED = 125  # as docker run has it: the machine failed, not the command in it
 
@@ -95,6 +100,7 @@ def _add_boot_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--desktop", action="store_true", help="with GTK, an X server without a screen, D-Bus clients"
     )
+    parser.add_argument("--rpm", action="store_true", help="with rpm, rpmbuild, rpmlint and dnf")
     parser.add_argument(
         "--bare",
         action="store_true",
@@ -201,8 +207,8 @@ def _keep_new_machine(name: str, options: argparse.Namespace) -> Iterator[native
 def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
     rootfs = obtain_rootfs(Recipe(options.suite))
     layers = [] if options.bare else [obtain_installation(rootfs)]
-    if options.desktop:
-        layers.append(obtain_desktop(rootfs, options.suite))
+    add_ons = [add_on for name, add_on in ADD_ONS.items() if getattr(options, name)]
+    layers += [obtain_add_on(add_on, rootfs, options.suite) for add_on in add_ons]
     if options.pip:
         layers.append(obtain_pip(rootfs, options.suite))
     if options.registry or options.registry_big:
@@ -292,5 +298,5 @@ def _list_needed(suite: str) -> list[str]:
     """What machines of a suite are made of, in this checkout."""
     rootfs = f"rootfs-{hash_recipe(Recipe(suite))}"
     lane = [f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}"]
-    added = [f"desktop-{hash_desktop(rootfs)}", f"pip-{hash_pip(rootfs)}"]
-    return [rootfs, *lane, *added, *list_artifact_names(rootfs)]
+    lane += [f"pip-{hash_pip(rootfs)}", *(name_add_on(add_on, rootfs) for add_on in ADD_ONS.values())]
+    return [rootfs, *lane, *list_artifact_names(rootfs)]

@@ -11,13 +11,13 @@ import configparser
 import hashlib
 import os
 import platform
-import shutil
 import sys
 import zipfile
 from functools import partial
 from pathlib import Path
 
-from machinelib.apt import open_suite, run_tool
+from machinelib.addon import unpack_packages
+from machinelib.apt import run_tool
 from machinelib.cache import Artifact, obtain_artifact, say
 from machinelib.hosttools import MachineError
 from machinelib.recipe import hash_inputs
@@ -56,15 +56,7 @@ def _build(stage: Path, system: Path, suite: str) -> None:
     if os.geteuid() != 0:
         raise MachineError("building the layer with pip needs root (once)")
     say("fetching pip and wheels (some seconds, then cached)")
-    status = system / "var/lib/dpkg/status"
-    architecture = run_tool(["dpkg", "--print-architecture"]).strip()
-    apt = open_suite(stage / "apt", suite, architecture, str(status))
-    tree = stage / "tree"
-    tree.mkdir()
-    tree.chmod(0o755)
-    for package in apt.download(apt.plan_closure(_PACKAGES, _NOT_NEEDED)):
-        run_tool(["dpkg-deb", "--extract", str(package), str(tree)])
-    shutil.rmtree(apt.directory)
+    tree = unpack_packages(stage, system, suite, _PACKAGES, _NOT_NEEDED)
     wheels = tree / WHEELS.strip("/")
     wheels.mkdir(parents=True)
     _fetch_wheels(tree, wheels)

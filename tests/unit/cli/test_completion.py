@@ -310,7 +310,6 @@ def test_variables(environment: dict[str, str]) -> None:
         (("create", "--stop-signal", "SIGT"), "SIGTERM"),
         (("create", "--platform", "linux/a"), "linux/arm64"),
         (("pull", "--arch", "a"), "amd64"),
-        (("login", ""), "docker.io"),
         (("import", ""), None),
         (("image", "trust", "s"), "set"),
         (("images", "--all="), "true"),
@@ -319,6 +318,16 @@ def test_variables(environment: dict[str, str]) -> None:
 def test_other_places(words: tuple[str, ...], some: str | None, environment: dict[str, str]) -> None:
     answer = complete_words(list(words), environment)
     assert some in answer.candidates if some else answer.directive == Directive.FILES
+
+
+def test_login_has_the_registries_that_are_searched(environment: dict[str, str]) -> None:
+    # The user's own file, which comes before whatever this system has.
+    directory = Path(environment["HOME"]) / ".config/containers"
+    directory.mkdir(parents=True)
+    (directory / "registries.conf").write_text(
+        'unqualified-search-registries = ["docker.io", "quay.example"]\n'
+    )
+    assert {"docker.io", "quay.example"} <= set(ask(environment, "login", ""))
 
 
 # What the shell gets

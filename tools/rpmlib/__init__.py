@@ -1,0 +1,1 @@
+"""Makes RPM packages of the checkout, on a Fedora as well as in the private machine."""
