@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import BUSYBOX, Container, run, wait_until
+from tests.support.containers import BUSYBOX, Container, read_journal, run, wait_until
+from usercontainerd.daemon.logbook import CALLER_REFUSED, CONTAINER_ASKED
 
 Make = Callable[..., Container]
 MINE, OTHERS = "org.example.Mine", "org.example.Others"
@@ -77,6 +78,8 @@ def test_an_application_uses_its_own_container(
     started = sandbox(MINE, *call("Start", "sa{sv}", mine.name, "0"), timeout=60)
     assert started.returncode == 0, started.stderr
     assert mine.show("ActiveState") == "active"
+    entries = read_journal(f"USERCONTAINER_APP={MINE}", "USERCONTAINER_OPERATION=start", "-u", mine.unit)
+    assert [entry["MESSAGE_ID"] for entry in entries] == [CONTAINER_ASKED]
     state = sandbox(MINE, *call("GetState", "sa{sv}", mine.name, "0"))
     assert '"running"' in state.stdout
     assert sandbox(MINE, *call("Stop", "sa{sv}", mine.name, "0")).returncode == 0
@@ -95,6 +98,10 @@ def test_of_others_it_knows_nothing(
     # The same words whether there is such a container or not.
     assert all(f"for {OTHERS}" in each for each in refused)
     assert mine.has_ended
+    # The user is told what it has tried.
+    entries = read_journal(f"USERCONTAINER_APP={OTHERS}", f"CONTAINER_NAME={mine.name}")
+    assert {entry["MESSAGE_ID"] for entry in entries} == {CALLER_REFUSED}
+    assert all(f"{OTHERS} must not use container {mine.name}" in entry["MESSAGE"] for entry in entries)
 
 
 def test_the_door_leads_nowhere_else(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,18 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 15) 
         if time.monotonic() > end:
             pytest.fail(f"waited {timeout} s in vain: {what}")
         time.sleep(0.02)
+
+
+def read_journal(*matches: str, seconds: float = 5) -> list[dict[str, Any]]:
+    """Entries of this user's journal, as soon as there are any: the daemon's first ones come a moment late."""
+    command = ("journalctl", "--user", "--no-pager", "--all", "-o", "json", *matches)
+    end = time.monotonic() + seconds
+    while True:
+        run("journalctl", "--user", "--sync", check=False)
+        text = run(*command).stdout
+        if text or time.monotonic() > end:
+            return [json.loads(line) for line in text.splitlines()]
+        time.sleep(0.05)
 
 
 def fetch(port: int) -> str:

@@ -218,7 +218,7 @@ def remove(call: Call, places: Places) -> int:
         show_plan(Changes(tuple(plan_removal(record)), ()))
         return 0
     manager = find_manager(call, places)
-    running = find_running(manager)
+    running = find_running(manager, record.prefix)
     if running and not call.options.flag("force"):
         raise InUse(
             f"containers run: {', '.join(running)}",

@@ -5,21 +5,36 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.names import container_name
+from usercontainerd.base.programs import LIBEXEC
 from usercontainerd.kernel.cgroups import find_cgroup_mount
+from usercontainerd.systemd.manager import SERVICE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from usercontainerd.systemd.manager import Manager
 
 _IDLE = ("inactive", "failed")
 
 
-def find_running(manager: Manager | None) -> list[str]:
-    """Return the names of the containers of a user's ``manager``; None: of all users, with their unit's cgroup."""
+def find_running(manager: Manager | None, prefix: str) -> list[str]:
+    """Return the names of the containers of a user's ``manager`` that programs below ``prefix`` run.
+
+    Without a manager, of all users (``USER-ID/NAME``), whichever programs run them.
+    """
     if manager is not None:
-        units = manager.list_units("container@*.service")
-        return sorted(container_name(unit.name) or unit.name for unit in units if unit.active not in _IDLE)
+        units = [unit.name for unit in manager.list_units("container@*.service") if unit.active not in _IDLE]
+        commands = manager.get_properties([(unit, SERVICE, "ExecStart") for unit in units])
+        programs = f"{prefix}/{LIBEXEC}/"
+        ours = (unit for unit, each in zip(units, commands, strict=True) if _starts_with(each, programs))
+        return sorted(container_name(unit) or unit for unit in ours)
     return sorted(find_cgroups(f"{find_cgroup_mount()}/user.slice"))
+
+
+def _starts_with(commands: Any, programs: str) -> bool:
+    """Whether the first command of ``ExecStart=``, as D-Bus has it, is one of the ``programs``; if unsure, it is."""
+    return not commands or str(commands[0][0]).startswith(programs)
 
 
 def find_cgroups(top: str) -> list[str]:
