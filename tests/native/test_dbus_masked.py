@@ -34,6 +34,7 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
     return [
         ("version", ""),
         ("doctor", ""),
+        ("setup", "--check"),
         ("completion", "bash"),
         ("verify", ""),
         ("search", "localhost:5000/busybox"),
@@ -46,6 +47,8 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
         ("ps", ""),
         ("exec", f"{defined} true"),
         ("inspect", defined),
+        ("container exists", defined),
+        ("container inspect", defined),
         ("logs", defined),
         ("restart", f"-t 0 {defined}"),
         ("export", f"-o {directory}/root.tar {defined}"),
