@@ -72,7 +72,7 @@ def run_here(lane: str, tools: str, directory: str, arguments: list[str]) -> Out
 
 def run_in_session(lane: str, image: str | None) -> Outcome:
     """Run the demo in the session of the user that we are; it counts as one test."""
-    command = [sys.executable, f"{TOP}/demo", "--session", *(["--image", image] if image else [])]
+    command = [f"{TOP}/demo", "--session", *(["--image", image] if image else [])]
     started = time.monotonic()
     status = subprocess.run(command, cwd=TOP, check=False).returncode
     return Outcome(lane, int(status == 0), int(status != 0), 0, time.monotonic() - started)

@@ -19,12 +19,15 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./demo",
         description="Run a container as a supervised service of a user's systemd: in a private machine as root, in "
-        "your own session as a user of a desktop. Nothing of this host is changed.",
+        "your own session as a user of a desktop. What it started is gone at its end; what it built is cached.",
     )
     parser.add_argument(
         "--session", action="store_true", help="in this systemd user session, whoever you are"
     )
     parser.add_argument("--kernel", action="store_true", help="in a machine with a kernel of its own")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the private machine running, to look around"
+    )
     parser.add_argument(
         "--image", default=SESSION_IMAGE, help="in a session: an image with busybox (%(default)s)"
     )
@@ -32,13 +35,23 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _demo_in_machine(port: int) -> bool:
+def _demo_in_machine(port: int, *, keep: bool) -> bool:
     machine = PrivateMachine(NAME)
-    story = Story(machine)
     print(f"The demo runs in {machine.title}.", flush=True)
     if not machine.boot():
         print("This host refuses namespaces; going on with a kernel of its own.", flush=True)
         return _demo_in_kernel(port)
+    try:
+        _tell_stories(machine, port)
+    finally:
+        if not keep:
+            machine.stop()
+    print(f"\n{machine.describe_end(keep=keep)}")
+    return True
+
+
+def _tell_stories(machine: PrivateMachine, port: int) -> None:
+    story = Story(machine)
     tell_main_story(story, name="app", image="localhost:5000/web:latest", port=port)
     print(
         "\nMemory limits need the kernel's memory controller; the next step takes a kernel of its own for it."
@@ -46,15 +59,13 @@ def _demo_in_machine(port: int) -> bool:
     kernel = Story(KernelMachine())
     kernel.number = story.number
     tell_memory_story(kernel)
-    print(f"\n{machine.describe_end()}")
-    return True
 
 
 def _demo_in_kernel(port: int) -> bool:
     """Everything in one script: a machine of the kernel lane lives only as long as that."""
     machine = KernelMachine()
     print(f"The demo runs in {machine.title}.", flush=True)
-    script = f"exec python3 -B /checkout/demo --session --image localhost:5000/busybox:latest --port {port}"
+    script = f"exec /checkout/demo --session --image localhost:5000/busybox:latest --port {port}"
     result = machine.run(script)
     print(result.output)
     if result.status == 0:
@@ -117,7 +128,7 @@ def main(arguments: list[str]) -> int:
         elif options.session or has_user_session():
             good = _demo_in_session(options.image, options.port)
         else:
-            good = _demo_in_machine(options.port)
+            good = _demo_in_machine(options.port, keep=options.keep)
     except StepFailed as failure:
         print(f"\ndemo: {failure}")
         return 1

@@ -41,21 +41,27 @@ class PrivateMachine:
 
     def boot(self) -> bool:
         """Start the machine anew; False if this host refuses namespaces."""
-        subprocess.run([*MACHINE, "stop", "--name", self.name], check=False, capture_output=True)
+        self.stop()
         return (
             subprocess.run([*MACHINE, "boot", "--name", self.name, "--registry"], check=False).returncode == 0
         )
+
+    def stop(self) -> None:
+        """End the machine and all that is in it, if it runs."""
+        subprocess.run([*MACHINE, "stop", "--name", self.name], check=False, capture_output=True)
 
     def run(self, script: str) -> Result:
         """Run a script as alice."""
         return run_script([*MACHINE, "run", "--name", self.name, "--user", "alice", "--"], script)
 
-    def describe_end(self) -> str:
+    def describe_end(self, *, keep: bool) -> str:
         """How to go on from here."""
+        clean = "Remove the cached root file systems as well:         tools/machine clean --all"
+        if not keep:
+            return f"The machine is gone. Keep it, to look around in it:  ./demo --keep\n{clean}"
         return (
             f"The machine still runs. Look around in it as alice:  tools/machine shell --name {self.name}\n"
-            f"Remove it and everything in it:                      tools/machine stop --name {self.name}\n"
-            "Remove the cached root file systems as well:         tools/machine clean --all"
+            f"Remove it and everything in it:                      tools/machine stop --name {self.name}\n{clean}"
         )
 
 
