@@ -6,6 +6,8 @@ import argparse
 import os
 import signal
 
+from machinelib.recipe import SUITE, SUITES
+
 from checklib.environment import ensure_environment
 from checklib.lanes import (
     Outcome,
@@ -39,12 +41,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for lane, text in LANES.items():
         parser.add_argument(f"--{lane}", action="append_const", const=lane, dest="lanes", help=text)
     parser.add_argument("--image", help="the session lane's image, one with busybox (see ./demo --help)")
+    parser.add_argument(
+        "--suite", choices=SUITES, default=SUITE, help="the Debian of the native, desktop and kernel lanes"
+    )
     parser.add_argument("-k", metavar="NAME", help="only tests whose names match (see pytest -k)")
     parser.add_argument("rest", nargs="*", metavar="ARG", help="further arguments for pytest, after --")
     return parser.parse_args(arguments)
 
 
-def _run_lane(lane: str, tools: str, extra: list[str], image: str | None) -> Outcome:
+def _run_lane(lane: str, tools: str, extra: list[str], options: argparse.Namespace) -> Outcome:
+    machine = ["--registry", "--suite", options.suite]
     if lane == "lint":
         return run_lint(tools)
     if lane == "unit":
@@ -54,16 +60,16 @@ def _run_lane(lane: str, tools: str, extra: list[str], image: str | None) -> Out
         build_machine()
         return run_here(lane, tools, "tests/machine", extra)
     if lane == "native":
-        return run_in_machines(lane, ["--registry"], "tests/native", extra)
+        return run_in_machines(lane, machine, "tests/native", extra)
     if lane == "desktop":
-        return run_in_machine(lane, ["--desktop", "--registry"], ["tests/desktop"], extra)
+        return run_in_machine(lane, ["--desktop", *machine], ["tests/desktop"], extra)
     if lane == "rpm":
         # --bare: what is installed comes from the packages.
         options = ["--rpm", "--bare", "--registry"]
         return run_in_machine(lane, options, ["tests/rpm"], extra, user="root")
     if lane == "session":
-        return run_in_session(lane, image)
-    return run_in_machine(lane, ["--kernel", "--registry"], ["tests/kernel"], extra)
+        return run_in_session(lane, options.image)
+    return run_in_machine(lane, ["--kernel", *machine], ["tests/kernel"], extra)
 
 
 def main(arguments: list[str]) -> int:
@@ -77,13 +83,13 @@ def main(arguments: list[str]) -> int:
         print("check: not root: no private machine; `sudo ./check --machine …` runs the rest")
     extra = [*(["-k", options.k] if options.k else []), *options.rest]
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
-    tools = ensure_environment()
+    tools = ensure_environment() if set(lanes) & {"lint", "unit", "machine"} else ""
     outcomes = []
     for lane in lanes:
         if options.k and lane in ("lint", "session"):
             continue
         print(f"== {lane}: {LANES[lane]}", flush=True)
-        outcomes.append(_run_lane(lane, tools, extra, options.image))
+        outcomes.append(_run_lane(lane, tools, extra, options))
     return _print_summary(outcomes, selected=bool(options.k))
 
 

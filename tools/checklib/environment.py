@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 # Linters are pinned by their minor version: a new rule shall not break an old checkout.
 PACKAGES = (
@@ -28,6 +30,8 @@ PACKAGES = (
     "cryptography",
 )
 
+UNUSED_AGE = 30 * 86400  # seconds
+
 
 def cache_directory() -> str:
     """Where everything that can be made again is kept."""
@@ -40,14 +44,27 @@ def ensure_environment() -> str:
     key = hashlib.sha256("\n".join((sys.version, *PACKAGES)).encode()).hexdigest()[:16]
     target = f"{cache_directory()}/check/{key}"
     if os.path.exists(f"{target}/complete"):
+        os.utime(target)
         return f"{target}/bin"
+    _remove_unused(os.path.dirname(target))
     print(f"check: installing {len(PACKAGES)} packages into {target}", flush=True)
     shutil.rmtree(target, ignore_errors=True)
     _make_environment(target)
-    subprocess.run([f"{target}/bin/python3", "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+    install = [f"{target}/bin/python3", "-m", "pip", "install", "--quiet", *PACKAGES]
+    if (status := subprocess.run(install, check=False).returncode) != 0:
+        shutil.rmtree(target, ignore_errors=True)
+        sys.exit(f"check: pip ended with status {status}; what linters and unit tests need comes from PyPI")
     with open(f"{target}/complete", "w", encoding="ascii"):
         pass
     return f"{target}/bin"
+
+
+def _remove_unused(directory: str) -> None:
+    """Remove environments that nobody used for a month."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(directory):
+            if entry.stat().st_mtime < time.time() - UNUSED_AGE:
+                shutil.rmtree(entry.path)
 
 
 def _make_environment(target: str) -> None:
@@ -56,9 +73,15 @@ def _make_environment(target: str) -> None:
     if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0:
         return
     # Debian keeps ensurepip in a package of its own.
-    if os.geteuid() != 0:
-        sys.exit("check: python3 -m venv does not work; install the package python3-venv")
-    subprocess.run(["apt-get", "update", "-qq"], check=True)
-    subprocess.run(["apt-get", "install", "-qq", "-y", "python3-venv"], check=True)
     shutil.rmtree(target, ignore_errors=True)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.exit("check: python3 -m venv does not work; install the package python3-venv (Debian)")
+    print("check: installing python3-venv", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["update"], ["install", "--yes", "--no-install-recommends", "python3-venv"]):
+        done = subprocess.run(
+            ["apt-get", "--quiet=2", *step], env=environment, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            sys.exit(f"check: apt-get {step[0]} failed:\n{(done.stdout + done.stderr).strip()}")
     subprocess.run(command, check=True)

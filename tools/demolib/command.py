@@ -111,7 +111,10 @@ systemctl --user daemon-reload"""
         session.run(
             f"systemctl --user stop {unit}; systemctl --user reset-failed {unit}\n"
             f'rm -rf "$XDG_RUNTIME_DIR/systemd/user/{unit}" "$XDG_RUNTIME_DIR/usercontainerd/containers/{name}"\n'
-            "systemctl --user daemon-reload"
+            "systemctl --user daemon-reload\n"
+            # Directories that were made for this container alone.
+            'cd "$XDG_RUNTIME_DIR"\n'
+            "rmdir systemd/user usercontainerd/containers && rm -rf usercontainerd\n"
         )
         shutil.rmtree(work, ignore_errors=True)
     print(f"\nAll of it is gone again, but for the image in {images}.")

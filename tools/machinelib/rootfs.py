@@ -7,11 +7,13 @@ import re
 import subprocess
 from pathlib import Path
 
-from machinelib.cache import Artifact, obtain_artifact, say
+from machinelib.cache import Artifact, clean_artifacts, obtain_artifact, say
 from machinelib.hosttools import MachineError, require_programs
 from machinelib.recipe import Recipe, hash_recipe
 
 KIND = "rootfs"
+
+_UNUSED_AGE = 30 * 86400.0
 
 # mmdebstrap's own narration, of which these steps take seconds.
 _PROGRESS = re.compile(r"^I: (running apt|downloading|extracting|installing|success|cleaning)(.*)")
@@ -31,6 +33,9 @@ def _build_rootfs(stage: Path, recipe: Recipe) -> None:
     require_programs("mmdebstrap")
     say(f"building the root file system (Debian {recipe.suite}; about a minute, then cached)")
     _run_narrated(_plan_command(stage / "tree", recipe))
+    # A new recipe leaves the old one's artifacts behind; each use makes one young again.
+    for name in clean_artifacts(lambda _name, age: age > _UNUSED_AGE):
+        say(f"removed {name}: not used for a month")
 
 
 def _plan_command(tree: Path, recipe: Recipe) -> list[str]:
