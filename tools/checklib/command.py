@@ -65,8 +65,7 @@ def _run_lane(lane: str, tools: str, extra: list[str], options: argparse.Namespa
         return run_in_machine(lane, ["--desktop", *machine], ["tests/desktop"], extra)
     if lane == "rpm":
         # --bare: what is installed comes from the packages.
-        options = ["--rpm", "--bare", "--registry"]
-        return run_in_machine(lane, options, ["tests/rpm"], extra, user="root")
+        return run_in_machine(lane, ["--rpm", "--bare", "--registry"], ["tests/rpm"], extra, user="root")
     if lane == "session":
         return run_in_session(lane, options.image)
     return run_in_machine(lane, ["--kernel", *machine], ["tests/kernel"], extra)

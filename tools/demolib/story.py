@@ -113,7 +113,7 @@ def tell_main_story(
     story.say("kill -9: systemd notices and starts it again")
     story.do(
         f"kill -9 $(systemctl --user show --value -p MainPID {unit})\n"
-        f"sleep 1\n"
+        f"for try in $(seq 40); do sleep 0.5; systemctl --user is-active --quiet {unit} && break; done\n"
         f"systemctl --user show -p ActiveState -p NRestarts {unit}",
         expect="NRestarts=1",
     )
@@ -130,7 +130,7 @@ def tell_memory_story(story: Story) -> None:
         f"cat > ~/.config/usercontainerd/containers/hog.toml <<'END'\n{HOG}END\n"
         "systemctl --user daemon-reload\n"
         "systemctl --user start container@hog\n"
-        "sleep 2\n"
+        "for try in $(seq 40); do sleep 0.5; systemctl --user is-active --quiet container@hog || break; done\n"
         "systemctl --user show -p MemoryMax -p Result container@hog",
         expect="Result=oom-kill",
     )
