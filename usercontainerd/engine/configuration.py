@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from usercontainerd.base.errors import InvalidFormat
+from usercontainerd.kernel.smallfiles import read_small_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,15 +95,9 @@ def _explain_unknown(what: str, word: str, possible: dict[str, Any], path: str) 
 
 def _read_toml(path: str) -> dict[str, Any] | None:
     """Return a file's content, None if there is no such file."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_SIZE + 1)
-    except (FileNotFoundError, NotADirectoryError):
+    data = read_small_file(path, MAX_SIZE, InvalidFormat)
+    if data is None:
         return None
-    except OSError as error:
-        raise InvalidFormat(f"cannot read: {error.strerror}", where=path) from error
-    if len(data) > MAX_SIZE:
-        raise InvalidFormat(f"is larger than {MAX_SIZE} bytes", where=path)
     import tomllib
 
     try:

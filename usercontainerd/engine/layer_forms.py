@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from usercontainerd.store.worker import Worker
 
 _PIECE = 512 * 1024
-_OCI = "application/vnd.oci.image.layer.v1.tar"
-_DOCKER = "application/vnd.docker.image.rootfs.diff.tar"
 
 
 class LayerForms:
@@ -122,16 +120,3 @@ class InflatedBlob:
     def read(self, _count: int) -> bytes:
         """Return some bytes, b"" at the end."""
         return next(self._pieces, b"")
-
-
-def convert_layer_type(media_type: str, *, docker: bool) -> str:
-    """The media type of the same blob in Docker's words, or in OCI's; one that is unknown stays. Pure."""
-    plain, compression = media_type, ""
-    for suffix in ("+gzip", "+zstd", ".gzip", ".zstd"):
-        if media_type.endswith(suffix):
-            plain, compression = media_type.removesuffix(suffix), suffix[1:]
-    if plain not in (_OCI, _DOCKER):
-        return media_type
-    if docker:
-        return f"{_DOCKER}.{compression}" if compression else _DOCKER
-    return f"{_OCI}+{compression}" if compression else _OCI

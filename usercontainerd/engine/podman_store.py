@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, NoSuchImage
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.engine.archive_members import copy_checked
+from usercontainerd.kernel.smallfiles import read_small_file
 from usercontainerd.oci.digest import Digest, check_digest, compute_digest, is_digest
 from usercontainerd.oci.manifest import MAX_LAYERS, MAX_MANIFEST, Descriptor, FetchedManifest
 
@@ -83,7 +84,7 @@ class PodmanStore:
     def _read_list(self, kind: str) -> list[JsonValue]:
         directory = f"{self.root}/{self.driver}-{kind}"
         with _locked_shared(f"{directory}/{kind}.lock"):
-            data = _read_file(f"{directory}/{kind}.json", MAX_LIST)
+            data = read_small_file(f"{directory}/{kind}.json", MAX_LIST, InvalidFormat)
         if data is None:
             return []
         document = parse_json(data, kind, limit=MAX_LIST, source=f"{directory}/{kind}.json")
@@ -92,7 +93,7 @@ class PodmanStore:
     def read_big_data(self, image: StoredImage, key: str) -> bytes:
         """Return a piece of an image's data. Raises ``InvalidFormat``."""
         path = f"{self.root}/{self.driver}-images/{image.id}/{name_big_data(key)}"
-        data = _read_file(path, MAX_MANIFEST) if key in image.keys else None
+        data = read_small_file(path, MAX_MANIFEST, InvalidFormat) if key in image.keys else None
         if data is None:
             raise InvalidFormat(f"Podman's store has no {key!r} of this image", where=path)
         return data
@@ -233,19 +234,6 @@ def _parse_id(value: JsonValue) -> str:
     if not _ID.match(text):
         value.fail(f"{text[:80]!r} is not an ID")
     return text
-
-
-def _read_file(path: str, limit: int) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InvalidFormat(f"cannot read: {error.strerror}", where=path) from error
-    if len(data) > limit:
-        raise InvalidFormat(f"more than the {limit} bytes allowed", where=path)
-    return data
 
 
 @contextmanager

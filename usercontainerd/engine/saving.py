@@ -23,10 +23,11 @@ from usercontainerd.engine.archive_output import (
 )
 from usercontainerd.engine.docker_archives import MANIFEST, build_docker_manifest
 from usercontainerd.engine.image_names import find_meant_names
-from usercontainerd.engine.layer_forms import LayerForms, convert_layer_type
+from usercontainerd.engine.layer_forms import LayerForms
 from usercontainerd.engine.layout_sources import DIR_MANIFEST, INDEX, LAYOUT, REF_NAME, name_blob
 from usercontainerd.engine.local_images import get_image, ignore_progress, open_images, start_worker
 from usercontainerd.engine.phases import Phase
+from usercontainerd.oci.conversion import convert_layer_type
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.oci.manifest import (
     DOCKER_MANIFEST,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from usercontainerd.base.errors import InvalidFormat
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.kernel.atomicfile import write_atomic
+from usercontainerd.kernel.smallfiles import read_small_file
 
 FORMAT = 1
 _LIMIT = 4 * 1024 * 1024
@@ -41,13 +42,9 @@ def hash_content(content: bytes) -> str:
 
 def read_record(path: str) -> Record | None:
     """Return what was set up, None if nothing was. Raises ``InvalidFormat``."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LIMIT + 1)
-    except (FileNotFoundError, NotADirectoryError):
+    data = read_small_file(path, _LIMIT, InvalidFormat)
+    if data is None:
         return None
-    except OSError as error:
-        raise InvalidFormat(f"cannot be read: {error.strerror}", where=path) from error
     return parse_record(parse_json(data, "set-up", limit=_LIMIT, source=path))
 
 

@@ -53,24 +53,32 @@ def find_compression(media_type: str) -> str | None:
     return None
 
 
+def convert_layer_type(media_type: str, *, docker: bool) -> str:
+    """Return the media type of the same blob in Docker's words, or in OCI's.
+
+    One that is in these words already stays, also if it says that others must not have the layer; so does one that
+    is unknown.
+    """
+    compression = find_compression(media_type)
+    own = _DOCKER.rpartition(".rootfs.")[0] if docker else _OCI.rpartition(".layer.")[0]
+    if compression is None or media_type.startswith(own):
+        return media_type
+    if compression == "none":
+        return _DOCKER if docker else _OCI
+    return f"{_DOCKER}.{compression}" if docker else f"{_OCI}+{compression}"
+
+
 def convert_layer(layer: Descriptor, form: ManifestForm) -> Descriptor:
     """Return the descriptor of the same blob in the words of ``form``.
 
     Raises ``InvalidArgument`` for what Docker's form has no word for (zstd).
     """
-    compression = find_compression(layer.media_type)
-    own = _OCI.rpartition(".layer.")[0] if form is ManifestForm.OCI else _DOCKER.rpartition(".rootfs.")[0]
-    if compression is None or layer.media_type.startswith(own):
-        media_type = layer.media_type
-    elif form is ManifestForm.DOCKER:
-        if compression == "zstd":
-            raise InvalidArgument(
-                "Docker's form of a manifest has no layers compressed with zstd",
-                hint="--format oci, or another --compression-format",
-            )
-        media_type = _DOCKER if compression == "none" else f"{_DOCKER}.{compression}"
-    else:
-        media_type = _OCI if compression == "none" else f"{_OCI}+{compression}"
+    media_type = convert_layer_type(layer.media_type, docker=form is ManifestForm.DOCKER)
+    if media_type != layer.media_type and media_type == f"{_DOCKER}.zstd":
+        raise InvalidArgument(
+            "Docker's form of a manifest has no layers compressed with zstd",
+            hint="--format oci, or another --compression-format",
+        )
     return Descriptor(media_type, layer.digest, layer.size, annotations=layer.annotations, urls=layer.urls)
 
 

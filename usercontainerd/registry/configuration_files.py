@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import InvalidFormat, InvalidReference
+from usercontainerd.kernel.smallfiles import read_small_file
 from usercontainerd.oci.reference import DOCKER_HUB, is_registry, parse_reference, parse_registry
 from usercontainerd.registry.configuration import (
     AUTH_FILES,
@@ -90,16 +91,11 @@ def read_toml(path: str) -> dict[str, object] | None:
     """Return the document, None if there is no file (any more). Raises ``InvalidFormat`` with line and column."""
     import tomllib
 
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_FILE + 1)
-        if len(data) > _MAX_FILE:
-            raise InvalidFormat(f"is longer than the {_MAX_FILE} bytes allowed", where=path)
-        return tomllib.loads(data.decode("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    data = read_small_file(path, _MAX_FILE, InvalidFormat)
+    if data is None:
         return None
-    except OSError as error:
-        raise InvalidFormat(f"cannot be read: {os.strerror(error.errno or 0)}", where=path) from error
+    try:
+        return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidFormat(f"not valid TOML: {error}", where=path) from error
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from usercontainerd.base.errors import HostError, InvalidFormat
+from usercontainerd.kernel.smallfiles import read_small_file
 from usercontainerd.trust.scopes import list_reference_scopes
 from usercontainerd.trust.yaml import parse_mapping
 
@@ -89,16 +90,13 @@ def read_lookaside(directories: Iterable[str], home: str) -> LookasideConfigurat
 
 
 def _read_text(path: str) -> str:
+    data = read_small_file(path, MAX_FILE)
+    if data is None:
+        raise HostError("is gone since its directory was read", where=path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise InvalidFormat(f"is longer than the {MAX_FILE} bytes allowed", where=path)
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidFormat("is not UTF-8", where=path) from None
-    except OSError as error:
-        raise HostError(f"cannot be read: {error.strerror}", where=path) from error
 
 
 def merge_lookaside(files: Iterable[tuple[str, str]], home: str) -> LookasideConfiguration:
@@ -161,13 +159,4 @@ def check_lookaside_url(url: str, where: str) -> None:
 def read_local_signature(url: str, limit: int) -> bytes | None:
     """Read a ``file:`` URL; None if it is not there. Raises ``HostError``."""
     path = unquote(urlsplit(url).path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise HostError(f"the signature cannot be read: {error.strerror}", where=path) from error
-    if len(data) > limit:
-        raise HostError(f"the signature is longer than the {limit} bytes allowed", where=path)
-    return data
+    return read_small_file(path, limit, what="the signature")

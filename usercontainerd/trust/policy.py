@@ -11,6 +11,7 @@ import os
 
 from usercontainerd.base.errors import HostError, PullDenied
 from usercontainerd.base.typedjson import JsonValue, parse_json
+from usercontainerd.kernel.smallfiles import read_small_file
 from usercontainerd.trust.identity import DEFAULT_RULE, parse_identity_rule
 from usercontainerd.trust.scopes import check_scope
 from usercontainerd.trust.strictjson import read_base64, read_members, read_text
@@ -176,13 +177,9 @@ def _is_there(path: str) -> bool:
 
 
 def _read_file(path: str, limit: int = MAX_KEYS) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise HostError(f"cannot be read: {error.strerror}", where=path) from error
-    if len(data) > limit:
-        raise HostError(f"is longer than the {limit} bytes allowed", where=path)
+    data = read_small_file(path, limit)
+    if data is None:
+        raise HostError("cannot be read: there is no such file", where=path)
     return data
 
 
