@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, StoreError
 from usercontainerd.kernel.atomicfile import explain_write_error
@@ -19,7 +20,7 @@ from usercontainerd.store.layout import Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, BinaryIO
 
 MAX_SPOOLED = 1 << 40
 MAX_RATIO = 200  # as for layers: applies past MAX_UNMEASURED, since only what is large can do harm
@@ -118,6 +119,14 @@ def open_nameless(directory: str) -> int:
     except OSError as error:
         raise explain_write_error(error, directory) from error
     return fd
+
+
+@contextmanager
+def open_spool(directory: str) -> Iterator[tuple[BinaryIO, Callable[[bytes], None]]]:
+    """A file without a name, to read from and to seek in, and what writes to it (raises ``StoreError``)."""
+    with open(open_nameless(directory), "w+b") as file:
+        # Past the file's buffer: what cannot be written shall be known here, not when it is read or closed.
+        yield file, lambda data: write_all(file.fileno(), data, directory)
 
 
 def write_all(fd: int, data: bytes, directory: str) -> None:

@@ -7,12 +7,12 @@ checked by its digest on the way; nothing of them is kept.
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, NoSuchImage, StoreError
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
+from usercontainerd.engine.archive_input import open_spool
 from usercontainerd.engine.endpoints import try_candidates
 from usercontainerd.engine.image_names import find_meant_names
 from usercontainerd.engine.indexes import find_index, forget_index, get_index, list_index_names
@@ -27,7 +27,6 @@ from usercontainerd.engine.pushing import (
     read_manifest,
 )
 from usercontainerd.engine.resolution import ResolvedImage
-from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.oci.conversion import ManifestForm, build_manifest, find_form
 from usercontainerd.oci.digest import Digest, compute_digest
 from usercontainerd.oci.index import Instance, render_docker_list, render_index
@@ -186,19 +185,11 @@ class InstanceCopier:
             return
         store = open_images(self._context).store
         store.prepare()
-        with tempfile.TemporaryFile(dir=store.staging) as file:
-
-            def write(data: bytes) -> None:
-                try:
-                    file.write(data)
-                except OSError as error:
-                    raise explain_write_error(error, store.staging) from error
-
+        with open_spool(store.staging) as (file, write):
             self._progress(Phase.DOWNLOAD, blob.digest, 0, blob.size)
             client.copy_blob(
                 blob, write, lambda done: self._progress(Phase.DOWNLOAD, blob.digest, done, blob.size)
             )
-            file.flush()
             self._progress(Phase.UPLOAD, blob.digest, 0, blob.size)
             uploader.put_blob(
                 blob, file, lambda done: self._progress(Phase.UPLOAD, blob.digest, done, blob.size)

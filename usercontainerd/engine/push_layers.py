@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 
 from usercontainerd.base.errors import Cancelled, StoreError
+from usercontainerd.engine.archive_input import open_spool
 from usercontainerd.engine.layer_forms import LayerForms
 from usercontainerd.engine.layer_streams import compress_layer
 from usercontainerd.engine.local_images import start_worker
 from usercontainerd.engine.made_forms import MadeForms
 from usercontainerd.engine.phases import Phase
-from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.oci.conversion import ManifestForm, find_compression
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.manifest import Descriptor
@@ -198,18 +197,17 @@ class LayerPusher:
         """Make the layer's archive from its files, compress it into a file without a name, and send that."""
         wishes = self._wishes
         compression = wishes.choose(original)
-        staging = self._images.store.staging
         record = self._images.layers.read(diff_id)
         total = record.size if record is not None else 0
-        with tempfile.TemporaryFile(dir=staging) as file, self._forms.open_tar(diff_id) as tar:
+        with (
+            open_spool(self._images.store.staging) as (file, spool),
+            self._forms.open_tar(diff_id) as tar,
+        ):
 
             def write(data: bytes) -> None:
                 if self._stopped:
                     raise Cancelled("the push was stopped")
-                try:
-                    file.write(data)
-                except OSError as error:
-                    raise explain_write_error(error, staging) from error
+                spool(data)
                 self._report(Phase.COMPRESS, diff_id, min(tar.size, total), total)
 
             made = compress_layer(
@@ -223,7 +221,6 @@ class LayerPusher:
             if made.digest == original.digest:
                 made = original
             if self._find_there([made]) is None:
-                file.flush()
                 self._send(made, file)
         return made
 
