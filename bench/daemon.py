@@ -27,6 +27,7 @@ from dbus_next.aio import MessageBus
 IMAGE = "localhost:5000/busybox:latest"
 NAME, ROOT, MANAGER = "org.usercontainer1", "/org/usercontainer1", "org.usercontainer1.Manager"
 SYSTEMD = "org.freedesktop.systemd1"
+BUS = "org.freedesktop.DBus"
 CALLS = 200
 
 
@@ -136,11 +137,81 @@ def time_podman(count: int) -> tuple[float, int, list[float]]:
         service.wait()
 
 
+class News:
+    """When the last change of a property came, from systemd and from us, on one connection."""
+
+    def __init__(self) -> None:
+        self.moments: dict[tuple[str, str, str], float] = {}  # path, property, value
+
+    def take(self, message: Message) -> None:
+        if message.member == "PropertiesChanged":
+            moment = time.perf_counter()
+            for name, value in message.body[1].items():
+                self.moments[message.path, name, str(value.value)] = moment
+
+    async def wait(self, path: str, name: str, *values: str) -> float:
+        """The moment at which it came to be one of these."""
+        while True:
+            for value in values:
+                if moment := self.moments.pop((path, name, value), 0.0):
+                    return moment
+            await asyncio.sleep(0.001)
+
+
+async def time_changes(rounds: int) -> dict[str, list[float]]:
+    """Milliseconds from systemd's signal, or a command's end, to that of ours."""
+    bus, news = await MessageBus().connect(), News()
+    bus.add_message_handler(news.take)
+    for sender, path in ((SYSTEMD, "/org/freedesktop/systemd1/unit"), (NAME, ROOT)):
+        rule = f"type='signal',sender='{sender}',member='PropertiesChanged',path_namespace='{path}'"
+        await bus.call(Message(BUS, "/org/freedesktop/DBus", BUS, "AddMatch", signature="s", body=[rule]))
+    await bus.call(Message(SYSTEMD, "/org/freedesktop/systemd1", f"{SYSTEMD}.Manager", "Subscribe"))
+    await bus.call(Message(NAME, ROOT, MANAGER, "Subscribe", signature="a{sv}", body=[{}]))
+    unit = "container@bench-000.service"
+    unit_path = "/org/freedesktop/systemd1/unit/container_40bench_2d000_2eservice"
+    ours = f"{ROOT}/container/bench_2d000"
+    image = await bus.call(Message(NAME, ROOT, MANAGER, "GetImage", signature="sa{sv}", body=[IMAGE, {}]))
+    times: dict[str, list[float]] = {}
+
+    async def act(what: str, command: tuple[str, ...], theirs: tuple[str, ...], state: str) -> None:
+        news.moments.clear()
+        running = asyncio.create_task(asyncio.to_thread(run, *command))
+        async with asyncio.timeout(30):
+            told = await news.wait(unit_path, "ActiveState", *theirs)
+            times.setdefault(what, []).append((await news.wait(ours, "State", state) - told) * 1000)
+        await running
+        await asyncio.sleep(0.2)
+
+    kill = "kill -9 $(systemctl --user show -P MainPID container@bench-000.service)"
+    for _ in range(rounds):
+        await act("systemctl start", ("systemctl", "--user", "start", unit), ("active",), "running")
+        await act("systemctl stop", ("systemctl", "--user", "stop", unit), ("inactive", "failed"), "exited")
+        await act("usercontainer start", ("usercontainer", "start", "bench-000"), ("active",), "running")
+        await act("its end, by itself", ("sh", "-c", kill), ("inactive", "failed"), "exited")
+        for verb in ("tag", "untag"):
+            news.moments.clear()
+            await asyncio.to_thread(run, "usercontainer", verb, IMAGE, "localhost/bench:1")
+            ended = time.perf_counter()
+            async with asyncio.timeout(30):
+                while not (
+                    came := [
+                        m
+                        for (path, name, _), m in news.moments.items()
+                        if (path, name) == (image.body[0], "Names")
+                    ]
+                ):
+                    await asyncio.sleep(0.001)
+            times.setdefault("another process's tag", []).append((came[0] - ended) * 1000)
+    bus.disconnect()
+    return times
+
+
 def measure(count: int, before: int) -> None:
     define(count)
     define_in_podman(before, count)
     starts = [time_start() for _ in range(7)]
     calls = asyncio.run(time_bus(CALLS))
+    changes = asyncio.run(time_changes(10))
     first, memory, listed = time_podman(max(10, CALLS // 10))
     print(f"\n### {count} container{'s' * (count != 1)}\n\n| | median | max |\n|---|---|---|")
     print(
@@ -150,6 +221,8 @@ def measure(count: int, before: int) -> None:
     print(f"| resident memory (MiB) | {statistics.median(m for _, m in starts) / 1024:.1f} | |")
     for name, times in calls.items():
         print(f"| {name} (ms) | {statistics.median(times):.2f} | {max(times):.1f} |")
+    for name, times in changes.items():
+        print(f"| a signal tells of {name}, after (ms) | {statistics.median(times):.0f} | {max(times):.0f} |")
     print(f"| Podman's service: first answer (ms) | {first:.0f} | |")
     print(f"| Podman's service: resident memory (MiB) | {memory / 1024:.1f} | |")
     print(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -306,4 +308,51 @@ def test_a_storm_of_reloads(container: Make) -> None:
         assert read(path, CONTAINER, "State") == "created"
     one.start()
     wait_for(path, CONTAINER, "State", "running")
+    assert daemon_pid() == pid
+
+
+def test_the_bus_starts_anew(container: Make) -> None:
+    """The daemon ends without fuss, and the next call finds all as it is."""
+    one = container(SLEEPER)
+    path = path_of(one)
+    one.start()
+    before, init = daemon_pid(), one.pid
+    started = time.time()
+    run("systemctl", "--user", "kill", "--signal=KILL", "dbus.service")
+    wait_until(lambda: daemon_pid() == 0, "it has ended")
+    assert run("systemctl", "--user", "show", "-P", "Result", "usercontainerd").stdout == "success\n"
+    wait_until(lambda: busctl("list").returncode == 0, "there is a bus again")
+    assert read(path, CONTAINER, "MainPID") == init
+    assert daemon_pid() not in (0, before)
+
+    async def test() -> None:
+        async with watch() as watcher:
+            await asyncio.to_thread(one.stop)
+            await watcher.wait_for(lambda: watcher.values(path, "State")[-1:] == ["exited"], "it has stopped")
+
+    asyncio.run(test())
+    words = ("-u", "usercontainerd", "-o", "cat", "--no-pager", f"--since=@{int(started)}")
+    run("journalctl", "--user", "--sync", check=False)
+    journal = run("journalctl", "--user", *words).stdout
+    assert "the connection to the session bus has ended" in journal
+    assert "Traceback" not in journal and "never retrieved" not in journal, journal[-2000:]
+
+
+def test_the_store_vanishes_and_comes_back(container: Make) -> None:
+    one = container(SLEEPER)
+    path = path_of(one)
+    one.start()
+    store = Path(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) / "usercontainerd"
+    aside = store.with_name("usercontainerd-aside")
+    pid = daemon_pid()
+    images = call_manager("ListImages", "a{sv}", "0")
+    store.rename(aside)
+    try:
+        wait_until(lambda: call_manager("ListImages", "a{sv}", "0") == [[]], "there are no images")
+        assert read(path, CONTAINER, "State") == "running"
+    finally:
+        if store.exists():
+            shutil.rmtree(store)
+        aside.rename(store)
+    wait_until(lambda: call_manager("ListImages", "a{sv}", "0") == images, "they are there again")
     assert daemon_pid() == pid

@@ -96,6 +96,8 @@ class Connection(MessageBus):  # type: ignore[misc]
     def __init__(self, address: str) -> None:
         super().__init__(bus_address=address, negotiate_unix_fd=True)
         self._writer = PatientWriter(self)
+        # An error on it is for ``wait_for_end``; else asyncio would log a traceback at the end of the process.
+        self._disconnect_future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._paused = False
         self._frame = bytearray()
         self._wanted = HEADER
@@ -115,6 +117,13 @@ class Connection(MessageBus):  # type: ignore[misc]
             self._finalize(error)
         except EOFError:
             self._finalize(ConnectionResetError("the bus has gone"))
+
+    async def wait_for_end(self) -> None:
+        """Return when the connection is at its end, and tell the log if that was not our wish."""
+        try:
+            await self.wait_for_disconnect()
+        except OSError as error:
+            logger.warning("the connection to the session bus has ended: %s", error.strerror or error)
 
     def read_on(self) -> None:
         """There is room for answers again."""

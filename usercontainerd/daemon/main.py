@@ -66,9 +66,9 @@ async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
     notify(environment.get("NOTIFY_SOCKET"), "READY=1\nSTATUS=Answering")
     logger.info("Version %s answers; %s", __version__, service.describe(), extra=note(STARTED))
     quiet = loop.create_task(service.idle.wait())
-    cut = loop.create_task(connection.wait_for_disconnect())
+    cut = {loop.create_task(each.wait_for_end()) for each in (connection, applications)}
     end = loop.create_task(told.wait())
-    await asyncio.wait({end, quiet, cut}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({end, quiet, *cut}, return_when=asyncio.FIRST_COMPLETED)
     notify(environment.get("NOTIFY_SOCKET"), "STOPPING=1")
     service.close()
     return 0

@@ -46,7 +46,8 @@ def watch_disk(paths: Paths, board: Board, loop: asyncio.AbstractEventLoop) -> D
     watch = DirectoryWatch()
     definitions = {*paths.definition_directories, paths.created_definitions}
     images = {f"{paths.data}/images", f"{paths.data}/names"}
-    wanted = definitions | images
+    # The directory above, too: what is moved away with it tells nobody.
+    wanted = definitions | images | {paths.data}
     # Of what is not there yet, the nearest directory above tells when it comes.
     above: set[str] = set()
 
