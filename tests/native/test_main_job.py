@@ -43,7 +43,7 @@ def list_processes(group: Path) -> dict[int, str]:
 
 def test_init_is_the_main_process(container: Make) -> None:
     port = find_port()
-    web = container(f'image = "{WEB}"\nports = ["127.0.0.1:{port}:8080"]\n')
+    web = container(f'image = "{WEB}"\nports = ["127.0.0.1:{port}:8080"]\noutput = "journal"\n')
     web.start()
     assert "It works" in fetch(port)
     pid = web.pid

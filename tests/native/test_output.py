@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.containers import BUSYBOX, Container, run, wait_until
-from tests.support.images import ImageMaker, directory, images, symlink
+from tests.support.fakeregistry import file
+from tests.support.images import PATH as IMAGE_PATH
+from tests.support.images import Member, directory, serve_images, symlink
+from usercontainerd.runtime.streamnames import Command, Search
 
 Make = Callable[..., Container]
-__all__ = ["images"]
 
 # The writer stays a moment: of one that is gone the journal may no longer learn the unit.
 WRITE = "echo by-name > {where}; echo plainly; echo wrong >&2; sleep 2"
@@ -43,24 +47,234 @@ def test_a_pipe_can_be_opened_by_name_and_its_lines_are_the_users(container: Mak
 
 def test_the_journals_socket_cannot(container: Make) -> None:
     command = WRITE.format(where="/dev/stdout")
-    one = container(f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "{command}"]\nnetwork = "none"\n')
+    text = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "{command}"]\nnetwork = "none"\n'
+    one = container(f'{text}output = "journal"\n')
     one.start()
     wait_until(lambda: "plainly" in read_own_journal(one.unit).splitlines(), "plainly")
     assert "by-name" not in read_own_journal(one.unit).splitlines()
     assert "cat" not in list_programs(one)
 
 
-def test_an_image_that_logs_to_dev_stdout_gets_a_pipe(container: Make, images: ImageMaker) -> None:
-    name = images.add(
-        "logs",
-        directory("var/log"),
-        directory("var/log/web"),
-        symlink("var/log/web/access.log", "/dev/stdout"),
-    )
-    command = WRITE.format(where="/var/log/web/access.log")
-    one = container(f'image = "{name}"\ncommand = ["sh", "-c", "{command}"]\nnetwork = "none"\n')
+# Each opens its output by name when it starts, as the image of that name does, and fails if it cannot.
+START = "#!/bin/sh\nset -e\n"
+HTTPD_CONF = b"# errors\nErrorLog /proc/self/fd/2\nLogLevel warn\nCustomLog /proc/self/fd/1 common\n"
+READ_HTTPD_CONF = (
+    'while read -r key file rest; do case $key in *Log) echo "$key by name" >> "$file";; esac; done '
+    "< /usr/local/apache2/conf/httpd.conf\nexec sleep 1000\n"
+)
+OPEN_STDERR = "echo by name > /dev/stderr\nexec sleep 1000\n"
+
+
+def program(path: str, text: str) -> Member:
+    return file(path, (START + text).encode(), mode=0o755)
+
+
+SHAPES: dict[str, tuple[list[Member], dict[str, Any]]] = {
+    "nginx": (
+        [
+            directory("var/log"),
+            directory("var/log/nginx"),
+            symlink("var/log/nginx/access.log", "/dev/stdout"),
+            program("start", "echo by name >> /var/log/nginx/access.log\nexec sleep 1000\n"),
+        ],
+        {"Cmd": ["/start"], "StopSignal": "SIGQUIT"},
+    ),
+    "httpd": (
+        [
+            file("usr/local/apache2/conf/httpd.conf", HTTPD_CONF),
+            program("usr/local/bin/httpd-foreground", READ_HTTPD_CONF),
+        ],
+        {"Cmd": ["httpd-foreground"], "StopSignal": "SIGWINCH", "WorkingDir": "/usr/local/apache2"},
+    ),
+    "php-fpm": (
+        [
+            file("usr/local/etc/php-fpm.d/docker.conf", b"[global]\nerror_log = /proc/self/fd/2\n"),
+            program("usr/local/bin/docker-php-entrypoint", 'exec "$@"\n'),
+            program("usr/local/sbin/php-fpm", "echo by name >> /proc/self/fd/2\nexec sleep 1000\n"),
+        ],
+        {"Entrypoint": ["docker-php-entrypoint"], "Cmd": ["php-fpm"], "StopSignal": "SIGQUIT"},
+    ),
+    "postgres": (
+        [
+            program("usr/local/bin/docker-entrypoint.sh", 'exec gosu www "$@"\n'),
+            program("usr/local/bin/gosu", 'shift; exec busybox su www -c "$*"\n'),
+            program("usr/local/bin/postgres", OPEN_STDERR),
+        ],
+        {"Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["/usr/local/bin/postgres"], "StopSignal": "SIGINT"},
+    ),
+    "mysql": (
+        [
+            program("usr/local/bin/docker-entrypoint.sh", f"# writes\n{OPEN_STDERR}"),
+            symlink("entrypoint.sh", "usr/local/bin/docker-entrypoint.sh"),
+        ],
+        {"Entrypoint": ["/entrypoint.sh"], "Cmd": ["mysqld"]},
+    ),
+    "cron": (
+        [
+            file("etc/crontabs/root", b"* * * * * /job.sh >> /proc/1/fd/1 2>&1\n"),
+            program("start", "echo by name >> /proc/1/fd/1\nexec sleep 1000\n"),
+        ],
+        {"Cmd": ["/start"]},
+    ),
+    "supervisord": (
+        [
+            file("app/supervisord.ini", b"[program:web]\nstdout_logfile=/dev/fd/1\n"),
+            program("start", "echo by name >> /dev/fd/1\nexec sleep 1000\n"),
+        ],
+        {"Cmd": ["/start", "--configuration=/app/supervisord.ini"]},
+    ),
+    "variable": (
+        [program("start", 'echo by name >> "$LOG_FILE"\nexec sleep 1000\n')],
+        {"Cmd": ["/start"], "Env": ["LOG_FILE=/dev/stderr"]},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Iterator[dict[str, str]]:
+    """The images, by their shape."""
+    with serve_images() as maker:
+        yield {
+            name: maker.add(
+                name, *members, settings={**settings, "Env": [IMAGE_PATH, *settings.get("Env", ())]}
+            )
+            for name, (members, settings) in SHAPES.items()
+        }
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_images_that_open_their_output_by_name_get_a_pipe(
+    container: Make, shapes: dict[str, str], shape: str
+) -> None:
+    one = container(f'image = "{shapes[shape]}"\nnetwork = "none"\n')
     one.start()
-    wait_until(lambda: "by-name" in read_own_journal(one.unit).splitlines(), "by-name")
+    wait_until(lambda: "by name" in read_own_journal(one.unit), "what it writes by name")
+    assert one.show("ActiveState") == "active"
+
+
+def test_without_a_pipe_they_would_fail(container: Make, shapes: dict[str, str]) -> None:
+    one = container(f'image = "{shapes["httpd"]}"\nnetwork = "none"\noutput = "journal"\n')
+    one.start(check=False)
+    wait_until(lambda: one.has_ended, "the end")
+    assert one.show("ActiveState") == "failed"
+
+
+# No shell, and nothing that it is given tells where it writes to.
+READ_OWN_CONF = """\
+BEGIN {
+    while ((getline < "/usr/local/apache2/conf/own.conf") > 0)
+        if ($1 ~ /Log$/) { print $1 " by name" >> $2; close($2) }
+    while (1) system("sleep 1000")
+}
+"""
+
+
+def test_configuration_of_the_host_is_looked_at(container: Make, tmp_path: Path) -> None:
+    configuration, script = tmp_path / "httpd.conf", tmp_path / "start.awk"
+    configuration.write_bytes(b"Listen 80\n")
+    script.write_text(READ_OWN_CONF)
+    one = container(
+        f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["awk", "-f", "/work/start.awk"]\nstop_timeout = 0\n'
+        f'mounts = ["{configuration}:/usr/local/apache2/conf/own.conf", "{tmp_path}:/work"]\n'
+    )
+    one.start()
+    assert inspect_output(one) == {"output": "journal"}
+    one.stop()
+    configuration.write_bytes(HTTPD_CONF)
+    one.start()
+    assert inspect_output(one)["reason"].startswith("the mount on /usr/local/apache2/conf/own.conf: ")
+    wait_until(
+        lambda: "CustomLog by name" in read_own_journal(one.unit).splitlines(), "what it writes by name"
+    )
+    one.stop()
+    configuration.write_bytes(b"Listen 80\n")
+    script.write_text('BEGIN { print "by name" > "/dev/stderr"; close("/dev/stderr"); system("sleep 1000") }')
+    one.start()
+    assert inspect_output(one)["reason"].startswith("the mount on /work/start.awk: ")
+    wait_until(lambda: "by name" in read_own_journal(one.unit).splitlines(), "what the script writes")
+
+
+def test_a_plain_image_keeps_the_journals_socket(container: Make) -> None:
+    one = container(f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\n')
+    one.start()
+    assert list_programs(one) == {"sleep"}
+
+
+def test_a_shell_gets_a_pipe_since_its_programs_end_at_once(container: Make) -> None:
+    count = 200
+    script = f"i=0; while [ $i -lt {count} ]; do i=$((i+1)); /bin/busybox echo line $i; done; sleep 1000"
+    one = container(define_script(script, ""))
+    one.start()
+    wait_until(lambda: f"line {count}" in read_own_journal(one.unit).splitlines(), "the last line")
+    for lines in (read_own_journal(one.unit), run("usercontainer", "logs", one.name).stdout):
+        assert sum(line.startswith("line ") for line in lines.splitlines()) == count
+
+
+def test_inspect_says_what_was_chosen_and_why(container: Make) -> None:
+    one = container(define_script("sleep 1000", ""))
+    assert inspect_output(one) == {"output": "auto"}
+    one.start()
+    assert inspect_output(one) == {"output": "pipe", "reason": "sh runs other programs"}
+    one.define(f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["sleep", "1000"]\n')
+    if run("systemctl", "--user", "restart", one.unit, check=False).returncode:
+        pytest.fail(one.journal())
+    assert inspect_output(one) == {"output": "journal"}
+
+
+def inspect_output(one: Container) -> dict[str, str]:
+    shown = json.loads(run("usercontainer", "inspect", one.name).stdout)[0]
+    found: dict[str, str] = shown["HostConfig"]["LogConfig"]["Config"]
+    return found
+
+
+# Opens /dev/stdout, and nothing shows it; ends at once, well if that went well.
+HIDDEN = f'image = "{BUSYBOX}"\nnetwork = "none"\nworking_directory = "/dev"\ncommand = ["tee", "stdout"]\n'
+
+
+def test_a_failure_for_want_of_a_pipe_is_learnt_from(container: Make) -> None:
+    one = container(f'{HIDDEN}restart = "on-failure"\n')
+    one.start(check=False)
+    wait_until(lambda: one.show("ActiveState") == "inactive", "the second run, which ends well")
+    journal = one.journal()
+    assert "tee: stdout: No such device or address" in journal
+    assert "from now on its output is a pipe" in journal
+    assert "a run failed" in inspect_output(one)["reason"]
+    one.start()
+    wait_until(lambda: one.has_ended, "the third")
+    assert (one.show("ActiveState"), one.show("Result")) == ("inactive", "success")
+    assert one.journal().count("from now on") == 1
+
+
+def test_who_asked_for_the_socket_is_told(container: Make) -> None:
+    one = container(f'{HIDDEN}output = "journal"\n')
+    for _ in range(2):
+        one.start(check=False)
+        wait_until(lambda: one.show("ActiveState") == "failed", "the end")
+    assert 'its definition should say output = "pipe"' in one.journal()
+
+
+def test_other_failures_teach_nothing(container: Make) -> None:
+    one = container(f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["cat", "/nowhere"]\n')
+    for _ in range(3):
+        one.start(check=False)
+        wait_until(lambda: one.show("ActiveState") == "failed", "the end")
+    assert inspect_output(one) == {"output": "journal"}
+    assert "pipe" not in one.journal()
+
+
+def test_nothing_in_a_distribution_is_a_reason(tmp_path: Path) -> None:
+    """The machine's own root file system."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    search = Search(root)
+    assert search.find_reason(Command(["sleep", "1000"], ["HOME=/root"], "/", "/usr/bin:/bin")) == ""
+    assert not search.is_exhausted
+    os.close(root)
+
+
+def test_the_lines_of_another_user_are_the_users_own(container: Make) -> None:
+    one = container(f'image = "{BUSYBOX}"\nuser = "www"\ncommand = ["sh", "-c", "echo mine; sleep 1000"]\n')
+    one.start()
+    wait_until(lambda: "mine" in read_own_journal(one.unit).splitlines(), "the line")
 
 
 LINE, LINES = 40_000, 128  # 5 MB; shorter than what the journal takes for one line

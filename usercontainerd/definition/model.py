@@ -45,7 +45,7 @@ class Notify(StrEnum):
 class Output(StrEnum):
     """What standard output and error are: ``journal``, its socket; ``pipe``, which cat(1) copies to it.
 
-    ``auto`` is a pipe for an image whose logs are links to /dev/stdout: a socket cannot be opened by name.
+    ``auto`` is a pipe for what opens its output by name, which a socket does not allow, or is not root inside.
     """
 
     AUTO = "auto"

@@ -15,6 +15,7 @@ from usercontainerd.engine.containers import State, derive_state
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.engine.lookup import container_id, find_init
+from usercontainerd.engine.output_choice import read_reason
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
 from usercontainerd.runtime.specification import plan_arguments, plan_hostname
@@ -121,7 +122,7 @@ def describe_definition(context: Context, definition: Definition) -> dict[str, A
         "ImageDigest": "" if record is None else str(record.manifest),
         "Driver": "overlay",
         "Config": describe_config(definition, image),
-        "HostConfig": describe_host_config(definition),
+        "HostConfig": describe_host_config(definition, describe_output(context, definition)),
         "Mounts": [describe_mount(context, mount) for mount in definition.mounts],
         "NetworkSettings": {"Ports": describe_ports(definition), "Networks": {definition.network.value: {}}},
         "BundlePath": context.paths.bundle(definition.name),
@@ -160,7 +161,15 @@ def describe_config(definition: Definition, image: ImageConfiguration) -> dict[s
     }
 
 
-def describe_host_config(definition: Definition) -> dict[str, Any]:
+def describe_output(context: Context, definition: Definition) -> dict[str, str]:
+    """How the output reaches the journal, and why: as was found when the container was prepared, or as is asked for."""
+    reason = read_reason(context.paths.bundle(definition.name))
+    if reason is None:
+        return {"output": definition.output.value}
+    return {"output": "pipe", "reason": reason} if reason else {"output": "journal"}
+
+
+def describe_host_config(definition: Definition, output: dict[str, str]) -> dict[str, Any]:
     """docker's ``HostConfig``: what surrounds the container; numbers that are not limited are 0. Pure."""
     resources, security = definition.resources, definition.security
     swap = resources.memory if resources.swap is None else resources.swap
@@ -193,7 +202,7 @@ def describe_host_config(definition: Definition) -> dict[str, Any]:
         "CpuWeight": resources.cpu_weight or 0,
         "IOWeight": resources.io_weight or 0,
         "PidsLimit": resources.pids or 0,
-        "LogConfig": {"Type": "journald"},
+        "LogConfig": {"Type": "journald", "Config": output},
     }
 
 

@@ -26,6 +26,12 @@ from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.endpoints import SILENT, Conversation
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.local_images import ignore_progress, open_images
+from usercontainerd.engine.output_choice import (
+    REASON_FILE,
+    choose_output,
+    describe_command,
+    learn_from_failure,
+)
 from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volumes
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
@@ -54,6 +60,8 @@ from usercontainerd.systemd.unit import build_image_drop_in, build_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from usercontainerd.definition.model import Resources
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.local_images import Progress
@@ -92,22 +100,24 @@ def prepare_container(
     image = images.configuration(record)
     layers = tuple(reversed(images.layer_directories(record)))
     id_map = plan_user_namespace(context, definition)
-    view = view_root(context.programs.inspect_root, id_map, layers) if layers else RootView()
-    identity = _find_identity(context, definition, image, id_map, view)
-    inputs = [*loaded.watched, *watch_image(images, record), RESOLV_CONF, "/etc/subuid", "/etc/subgid"]
-    environment, environment_files = _read_environment_files(definition, dict(context.environment))
-    seccomp, profile = load_seccomp(
-        definition.security.seccomp,
-        plan_bounding_set(definition.security.add_capabilities, definition.security.drop_capabilities),
-    )
     arguments = plan_arguments(definition, image)
     if not arguments:
         raise InvalidArgument(
             "neither the image nor the definition says what to run", where=name, hint="set command"
         )
-    bundle = context.paths.bundle(name)
+    environment, environment_files = _read_environment_files(definition, dict(context.environment))
+    command = describe_command(definition, image, arguments, environment)
+    view = RootView()
+    if layers:
+        sought = command if definition.output is Output.AUTO else None
+        view = view_root(context.programs.inspect_root, id_map, layers, sought)
+    identity = _find_identity(context, definition, image, id_map, view)
+    seccomp, profile = load_seccomp(
+        definition.security.seccomp,
+        plan_bounding_set(definition.security.add_capabilities, definition.security.drop_capabilities),
+    )
     files = HostFiles(
-        bundle=bundle,
+        bundle=context.paths.bundle(name),
         init=_find_program(INIT_PATHS, "catatonit") if definition.init else None,
         notify_socket=_check_notify_socket(definition, notify_socket),
         volumes=make_mount_sources(context, name, definition.mounts),
@@ -121,47 +131,79 @@ def prepare_container(
         seccomp=seccomp,
         group_five=not id_map.single,
     )
-    data = context.paths.container_data(name)
-    plan = LaunchPlan(
+    learnt = learn_from_failure(context, definition, str(record.id), talk.notice)
+    output = choose_output(definition, command, identity, view.stream_names or learnt, files.volumes)
+    inputs = (
+        *loaded.watched,
+        *watch_image(images, record),
+        *(RESOLV_CONF, "/etc/subuid", "/etc/subgid"),
+        *environment_files,
+        *((profile,) if profile else ()),
+        *output.inputs,
+    )
+    plan = build_plan(
+        context,
+        definition,
+        id_map=id_map,
+        layers=len(layers),
+        init_system=is_init_system(arguments),
+        pipe=output.pipe,
+        volumes=files.volumes,
+        inputs=inputs,
+    )
+    # For `exec` and `ps`: what they need of all this, without the time to parse it.
+    private = {
+        "config.json": json.dumps(specification),
+        "process.json": json.dumps(plan_exec_process(specification["process"])),
+        "summary": render_summary(build_summary(definition, arguments, record.id, image.labels)),
+        REASON_FILE: output.reason,
+    }
+    write_bundle(context, definition, layers, private, plan)
+    adapt_unit(context, definition, image)
+
+
+def build_plan(
+    context: Context,
+    definition: Definition,
+    *,
+    id_map: IdMap,
+    layers: int,
+    init_system: bool,
+    pipe: bool,
+    volumes: tuple[tuple[str, str], ...],
+    inputs: Iterable[str],
+) -> LaunchPlan:
+    """Gather what the launcher needs. ``inputs`` are the files that the bundle is made from."""
+    with_pasta = definition.network is Network.PASTA
+    asks_always = definition.pull in (PullPolicy.ALWAYS, PullPolicy.NEWER)
+    return LaunchPlan(
         id_map=id_map,
         network=definition.network,
-        layers=len(layers),
-        data=data,
+        layers=layers,
+        data=context.paths.container_data(definition.name),
         crun=_find_program(CRUN_PATHS, "crun"),
-        init_system=is_init_system(arguments),
+        init_system=init_system,
+        pipe=pipe,
         keep=definition.writable_layer is WritableLayer.KEEP,
         ready=definition.notify is Notify.STARTED,
-        pipe=definition.output is Output.PIPE or (definition.output is Output.AUTO and view.logs_to_streams),
         pasta=(_find_program((PASTA,), "passt"), *plan_pasta_arguments(definition.ports))
-        if definition.network is Network.PASTA
+        if with_pasta
         else (),
         ports=((port.protocol, port.address, port.host, port.length) for port in definition.ports),
         cgroup=plan_repeated_limits(definition.resources),
-        volumes=plan_filled_volumes(definition.mounts, files.volumes),
-        stamps=(
-            *stamp_inputs([*inputs, *environment_files, *((profile,) if profile else ())]),
-            *((NEVER_CURRENT,) if definition.pull in (PullPolicy.ALWAYS, PullPolicy.NEWER) else ()),
-        ),
+        volumes=plan_filled_volumes(definition.mounts, volumes),
+        stamps=(*stamp_inputs(inputs), *((NEVER_CURRENT,) if asks_always else ())),
     )
-    # For `exec` and `ps`: what they need of all this, without the time to parse it.
-    extracts = {
-        "process.json": json.dumps(plan_exec_process(specification["process"])),
-        "summary": render_summary(build_summary(definition, arguments, record.id, image.labels)),
-    }
-    write_bundle(context, definition, layers, {"config.json": json.dumps(specification), **extracts}, plan)
-    adapt_unit(context, definition, image, copied=plan.pipe)
 
 
-def adapt_unit(
-    context: Context, definition: Definition, image: ImageConfiguration, *, copied: bool = False
-) -> None:
-    """Have systemd know what it cannot have known before: what the image asks for, and a definition edited since."""
+def adapt_unit(context: Context, definition: Definition, image: ImageConfiguration) -> None:
+    """Have systemd know what it cannot have known before: the image's stop signal, and a definition edited since."""
     stop_signal = normalise_signal(image.stop_signal) if image.stop_signal else None
     reload_stale_unit(
         context.paths.runtime_root,
         unit_name(definition.name),
         build_unit(definition, context.programs),
-        build_image_drop_in(definition, stop_signal, copied=copied),
+        build_image_drop_in(definition, stop_signal),
         bus_address=dict(context.environment).get("DBUS_SESSION_BUS_ADDRESS"),
     )
 
@@ -175,7 +217,7 @@ def watch_image(images: ImageStore, record: ImageRecord) -> list[str]:
     ]
 
 
-def stamp_inputs(paths: list[str]) -> tuple[tuple[str, str], ...]:
+def stamp_inputs(paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Stamp each path once, in order."""
     return tuple((path, stamp_path(path)) for path in dict.fromkeys(paths))
 

@@ -68,6 +68,23 @@ def _kill_one_by_one(group: str) -> None:
             pass
 
 
+def wait_until_empty(groups: Sequence[str], patience: float) -> None:
+    """Wait, at most ``patience`` seconds, until no process is left in these cgroups."""
+    import time
+
+    deadline = time.monotonic() + patience
+    while any(map(_has_processes, groups)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _has_processes(group: str) -> bool:
+    try:
+        with open(f"{group}/cgroup.procs", encoding="ascii") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
+
+
 def enter_subgroup() -> None:
     """Be in the sub-cgroup ``container`` of the unit, where a private cgroup namespace may have its root.
 

@@ -7,34 +7,67 @@ import os
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.names import is_container_name
 from usercontainerd.base.paths import Paths
-from usercontainerd.kernel.cgroups import ASIDE, SUBGROUP, find_cgroup_mount, kill_group, read_own_cgroup
+from usercontainerd.kernel.cgroups import (
+    ASIDE,
+    SUBGROUP,
+    find_cgroup_mount,
+    kill_group,
+    read_own_cgroup,
+    wait_until_empty,
+)
 from usercontainerd.kernel.trees import remove_tree
 from usercontainerd.runtime.copier import finish_copier
 from usercontainerd.runtime.plan import read_plan
 from usercontainerd.runtime.remains import discard_layer, discard_runtime_state, record_exit
 
+END_PATIENCE = (
+    2.0  # seconds until processes that were killed are left to systemd: it would log that they remain
+)
 
-def kill_rest(own_cgroup: str | None) -> None:
-    """Kill what is left in the container's cgroups, which is pasta.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-    systemd would do it after us (``KillMode=mixed``): taking down its network lasts as long as everything else here,
-    and begun now, it goes on beside it. With ``KillMode=process`` systemd leaves it to us.
-    """
+    from usercontainerd.runtime.plan import LaunchPlan
+
+
+def list_groups(own_cgroup: str | None) -> list[str]:
+    """The container's cgroups, as directories; none if we are not the ``ExecStopPost=`` of a delegated unit."""
     if own_cgroup is None or not own_cgroup.endswith("/.control"):
-        return  # not started as ExecStopPost= of a delegated unit
+        return []
     unit = find_cgroup_mount() + os.path.dirname(own_cgroup)
-    for group in (SUBGROUP, ASIDE):
-        kill_group(f"{unit}/{group}")
+    return [f"{unit}/{SUBGROUP}", f"{unit}/{ASIDE}"]
 
 
-def clean_up(paths: Paths, name: str) -> None:
-    """Put away what the container left; its init is dead."""
+def learn(paths: Paths, name: str, plan: LaunchPlan, environment: Mapping[str, str], lived: float) -> None:
+    """Have a run that failed soon looked at, if it had the journal's socket: that cannot be opened by name."""
+    if not plan.pipe and environment.get("SERVICE_RESULT", "success") != "success":
+        from usercontainerd.runtime.lesson import ask_next_time
+
+        if ask_next_time(paths.container_data(name), environment, lived):
+            os.unlink(f"{paths.bundle(name)}/plan")  # so that there is a next time
+
+
+def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
+    """Put away what the container left; its init is dead. ``environment`` is what systemd says of the run."""
+    lived = record_exit(paths, name, environment)
     finish_copier(paths.bundle(name))
-    kill_rest(read_own_cgroup())
+    groups = list_groups(read_own_cgroup())
+    # What is left is pasta, and systemd leaves it to us (KillMode=process). Taking down its network lasts as long as
+    # everything else here, and begun now, it goes on beside it.
+    for group in groups:
+        kill_group(group)
     discard_runtime_state(paths, name)
     plan = read_plan(f"{paths.bundle(name)}/plan", None)  # it may have run since before an update
-    if plan is None or plan.keep:
-        return
+    if plan is not None and lived is not None:
+        learn(paths, name, plan, environment, lived)
+    if plan is not None and not plan.keep:
+        delete_layer(paths, name, plan)
+    wait_until_empty(groups, END_PATIENCE)
+
+
+def delete_layer(paths: Paths, name: str, plan: LaunchPlan) -> None:
+    """Delete the writable layer."""
     trash = discard_layer(paths, name)
     if trash is not None and not remove_tree(trash):
         # Files of subordinate IDs: theirs is the user namespace.
@@ -51,8 +84,7 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
         return 125
     paths = Paths.from_environment(environment, os.getuid())
     try:
-        record_exit(paths, arguments[0], environment)
-        clean_up(paths, arguments[0])
+        clean_up(paths, arguments[0], environment)
     except (UsercontainerError, OSError) as error:
         from usercontainerd.kernel.notification import write_line
 

@@ -302,6 +302,7 @@ def launch_container(launch: Launch) -> None:
     repeat_limits(plan.cgroup)
     if plan.pipe:
         launch.output = os.pipe()
+        os.fchmod(launch.output[1], 0o622)  # to be opened by name by users that the command goes over to, too
     child_reads, parent_writes = os.pipe()
     parent_reads, child_writes = os.pipe()
     child = os.fork()

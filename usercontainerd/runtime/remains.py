@@ -22,10 +22,11 @@ def discard_runtime_state(paths: Paths, name: str) -> None:
     remove_tree(f"{paths.crun_root}/{runtime_id(name)}")
 
 
-def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
+def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> float | None:
     """Keep how the run ended, from the environment that systemd gives to ``ExecStopPost=``.
 
-    Of a container whose definition is gone nothing is kept: the next one of that name is another container.
+    Of a container whose definition is gone nothing is kept: the next one of that name is another container. Returns
+    how many seconds the run lasted, None if it never came to run or nothing is kept.
     """
     import time
 
@@ -37,17 +38,18 @@ def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> None
         os.unlink(pid_file)
     except FileNotFoundError:
         started = 0.0  # it never came to run
-    data = paths.container_data(name)
+    data, finished = paths.container_data(name), time.time()
     summary = read_summary(f"{paths.bundle(name)}/summary")
     if summary is not None and summary.definition and not os.path.lexists(summary.definition):
         remove_file(exit_file(data))
-        return
+        return None
     try:
         with open(f"{exit_file(data)}.new", "w", encoding="utf-8") as file:
-            file.write(render_exit(environment, started, time.time()))
+            file.write(render_exit(environment, started, finished))
         os.rename(f"{exit_file(data)}.new", exit_file(data))
     except OSError:
         pass  # only a list's status column is poorer
+    return finished - started if started else None
 
 
 def layer_directory(data: str) -> str:

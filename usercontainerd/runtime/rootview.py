@@ -10,36 +10,43 @@ import os
 from usercontainerd.base.errors import RuntimeFailure, UsercontainerError
 from usercontainerd.kernel.idmap import IdMap, parse_id_map
 from usercontainerd.kernel.userns import enter_user_namespace
+from usercontainerd.runtime.streamnames import Command, Search, parse_command, render_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-STREAM_FDS = tuple(f"{place}/{fd}" for place in ("dev/fd", "proc/self/fd", "proc/1/fd") for fd in (1, 2))
 FILES = ("etc/passwd", "etc/group")
 MAX_FILE = 1 << 20
-LOGS = "var/log"
-MAX_LOG_ENTRIES = 2000
-# What a log that is meant for the container's output links to: none of them can be opened if that is a socket.
-STREAMS = frozenset(f"/{place}" for place in ("dev/stdout", "dev/stderr", *STREAM_FDS))
 
 
 class RootView:
-    """What was found: ``passwd`` and ``group``, empty if not there, and whether logs are links to streams."""
+    """What was found: ``passwd`` and ``group``, empty if not there; ``stream_names`` says why the output should be one
+    that can be opened by name, see ``runtime/streamnames.py``.
+    """
 
-    __slots__ = ("group", "logs_to_streams", "passwd")
+    __slots__ = ("group", "passwd", "stream_names")
 
-    def __init__(self, passwd: str = "", group: str = "", *, logs_to_streams: bool = False) -> None:
+    def __init__(self, passwd: str = "", group: str = "", stream_names: str = "") -> None:
         self.passwd = passwd
         self.group = group
-        self.logs_to_streams = logs_to_streams
+        self.stream_names = stream_names
 
 
-def view_root(program: str, id_map: IdMap, layers: Sequence[str]) -> RootView:
-    """Look into the image that ``layers`` (topmost first) make, by the program ``inspect-root``."""
+def view_root(program: str, id_map: IdMap, layers: Sequence[str], command: Command | None = None) -> RootView:
+    """Look into the image that ``layers`` (topmost first) make, by the program ``inspect-root``.
+
+    Without a ``command`` nothing is looked for but the users.
+    """
     import subprocess
 
-    result = subprocess.run([program, id_map.render(), *layers], capture_output=True, check=False, timeout=60)
+    result = subprocess.run(
+        [program, id_map.render(), *layers],
+        input=render_command(command) if command is not None else b"",
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
     if result.returncode != 0:
         if not all(map(os.path.isdir, layers)):
             raise RuntimeFailure(
@@ -49,8 +56,7 @@ def view_root(program: str, id_map: IdMap, layers: Sequence[str]) -> RootView:
             "cannot look into the image: " + result.stderr.decode("utf-8", "replace").strip()[-500:],
             where=program,
         )
-    passwd, group, links = result.stdout.decode("utf-8", "replace").split("\0")
-    return RootView(passwd, group, logs_to_streams=links == "links")
+    return RootView(*result.stdout.decode("utf-8", "replace").split("\0"))
 
 
 def _open_root(layers: Sequence[str]) -> int:
@@ -88,41 +94,21 @@ def _read_file(root: int, path: str) -> bytes:
         return b""
 
 
-def _find_stream_links(root: int) -> bool:
-    """Tell whether something in /var/log is a link to /dev/stdout or the like; looks at no more than a bounded part."""
-    from usercontainerd.kernel.syscalls import openat2
-
-    try:
-        start = openat2(root, LOGS, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return False
-    seen = 0
-    try:
-        for _, directories, files, directory in os.fwalk(".", dir_fd=start, onerror=None):
-            for name in (*files, *directories):
-                seen += 1
-                try:
-                    if os.readlink(name, dir_fd=directory) in STREAMS:
-                        return True
-                except OSError:
-                    pass  # not a link
-            if seen > MAX_LOG_ENTRIES:
-                break
-    except OSError:
-        pass
-    finally:
-        os.close(start)
-    return False
+def _read_input() -> bytes:
+    with open(0, "rb", closefd=False) as file:
+        return file.read()
 
 
 def main(arguments: list[str]) -> int:
-    """``inspect-root ID-MAP LAYER…``: prints the two files and ``links`` or nothing, with a NUL between."""
+    """``inspect-root ID-MAP LAYER… <COMMAND``: prints the two files and the phrase on the output, a NUL between."""
     try:
+        command = _read_input()
         enter_user_namespace(parse_id_map(arguments[0]))
         root = _open_root(arguments[1:])
-        links = b"links" if _find_stream_links(root) else b""
+        reason = Search(root).find_reason(parse_command(command)) if command else ""
+        files = (_read_file(root, path) for path in FILES)
         with open(1, "wb", closefd=False) as output:
-            output.write(b"\0".join((*(_read_file(root, path) for path in FILES), links)))
+            output.write(b"\0".join((*files, reason.encode("utf-8", "replace"))))
     except (UsercontainerError, OSError) as error:
         os.write(2, f"{error}\n".encode("utf-8", "replace"))
         return 1

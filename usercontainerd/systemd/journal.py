@@ -48,6 +48,30 @@ def plan_journalctl(
     return [*command, f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else command
 
 
+def plan_run(invocation: str, identifier: str, *, since: str, lines: int) -> list[str]:
+    """Return the command that prints the last lines of one run, and of others of its identifier since it began.
+
+    Those because the journal loses the unit of a line whose writer has ended before it looks. ``since`` is in seconds.
+    """
+    return [
+        *(
+            JOURNALCTL,
+            "--quiet",
+            "--no-pager",
+            "--all",
+            "--output=cat",
+            f"--lines={lines}",
+            f"--since=@{since}",
+        ),
+        *(
+            f"_SYSTEMD_INVOCATION_ID={invocation}",
+            "+",
+            f"SYSLOG_IDENTIFIER={identifier}",
+            "_TRANSPORT=stdout",
+        ),
+    ]
+
+
 def read_last_lines(command: Sequence[str]) -> tuple[str, ...]:
     """Run a plan that ends by itself and return its lines, without those that are empty."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)

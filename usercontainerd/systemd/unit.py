@@ -17,9 +17,10 @@ Choices that are not plain from the text of a unit:
 - ``MemorySwapMax=``: with a limit on memory and no word on swap, as much swap as memory, as docker and
   Podman have it: else a limit on memory only moves a process to swap.
 - A stop timeout of zero kills at once. ``TimeoutStopSec=0`` would mean to wait forever.
-- ``KillMode=process`` where the output is copied (see ``runtime/copier.py``). With ``mixed``, systemd kills the rest of
-  the unit as soon as the main process has failed, and the copier with the last lines in hand: ``ExecStopPost=`` would
-  come too late to wait for it. So that kills the rest itself; what is in the container's PID namespace dies with init.
+- ``KillMode=process``, unless it is sure that the output is not copied (see ``runtime/copier.py``). With ``mixed``,
+  systemd kills the rest of the unit as soon as the main process has failed, and the copier with the last lines in hand:
+  ``ExecStopPost=`` would come too late to wait for it. So that kills the rest itself; what is in the container's PID
+  namespace dies with init.
 - network-online.target is not waited for: it belongs to systemd of the system, and many machines never
   reach it.
 """
@@ -48,7 +49,6 @@ SLICE = "container.slice"
 DEFAULT_PIDS = 2048  # containers.conf(5) ``pids_limit``: a fork bomb inside must not be everybody's
 FAILURE_UNIT = "usercontainerd-failed@"
 DOCUMENTATION = "man:container-definition(5)"
-KILL_MODE_COPIED = "process"  # of a container whose output is copied
 
 # Of the directives written here, those that systemd collects rather than replaces.
 LISTS = frozenset(
@@ -88,25 +88,17 @@ def build_unit(definition: Definition, programs: Programs, *, image_stop_signal:
     return unit.render()
 
 
-def build_image_drop_in(
-    definition: Definition, image_stop_signal: str | None, *, copied: bool = False
-) -> str:
+def build_image_drop_in(definition: Definition, image_stop_signal: str | None) -> str:
     """Return the text of a drop-in with what the image asks for and ``definition`` leaves open, "" if that is nothing.
 
-    ``image_stop_signal`` is the image's ``StopSignal``, spelt as systemd does (``SIGQUIT``); ``copied``: its output
-    is to go through a pipe. Whoever starts the container has the image at hand and writes the drop-in, see
-    ``usercontainerd.systemd.renewal``.
+    ``image_stop_signal`` is the image's ``StopSignal``, spelt as systemd does (``SIGQUIT``). Whoever starts
+    the container has the image at hand and writes the drop-in, see ``usercontainerd.systemd.renewal``.
     """
-    settings: list[tuple[str, str]] = []
-    if not definition.stop_signal and definition.stop_timeout and image_stop_signal not in (None, "SIGTERM"):
-        settings += _plan_stop_signal(str(image_stop_signal))
-    if copied and definition.output == "auto":
-        settings.append(("KillMode", KILL_MODE_COPIED))
-    if not settings:
+    if definition.stop_signal or not definition.stop_timeout or (image_stop_signal or "SIGTERM") == "SIGTERM":
         return ""
     unit = UnitFile()
     unit.add_comment(f"What the image {definition.image} asks for; written when the container was started.")
-    unit.add_all("Service", settings)
+    unit.add_all("Service", _plan_stop_signal(str(image_stop_signal)))
     return unit.render()
 
 
@@ -218,7 +210,7 @@ def _plan_service(definition: Definition, programs: Programs) -> Iterator[tuple[
     yield "ExecStopPost", render_command((programs.cleanup, name), "-")
     if definition.restart != "no":
         yield "Restart", definition.restart.value
-    yield "KillMode", KILL_MODE_COPIED if definition.output == "pipe" else "mixed"
+    yield "KillMode", "mixed" if definition.output == "journal" else "process"
     if definition.stop_timeout == 0:
         yield "KillSignal", "SIGKILL"
         yield "TimeoutStopSec", "10"
