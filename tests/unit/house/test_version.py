@@ -47,6 +47,19 @@ def test_rpm_has_it() -> None:
         assert version == __version__
 
 
+def test_packages_agree_on_what_they_are() -> None:
+    configuration = configparser.ConfigParser()
+    configuration.read(f"{TOP}/setup.cfg", encoding="utf-8")
+    metadata = configuration["metadata"]
+    assert metadata["license"] == metadata["license_expression"] == "LGPL-2.1-or-later"
+    for path in glob.glob(f"{TOP}/packaging/rpm/*.spec"):
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        (url,) = re.findall(r"^URL:\s*(\S+)$", text, re.MULTILINE)
+        assert metadata["project_urls"].split() == ["Homepage", "=", url]
+        assert set(re.findall(r"^License:\s*(\S+)$", text, re.MULTILINE)) == {metadata["license"]}
+
+
 def test_licence_is_the_one_that_tools_look_for() -> None:
     # GitHub, setuptools and rpm want LICENSE, REUSE wants the other; a link would dangle where rpm copies it.
     assert read("LICENSE") == read("LICENSES/LGPL-2.1-or-later.txt")
