@@ -146,7 +146,7 @@ def run_prune(call: Call) -> int:
     write_output("".join(f"{image.hex}\n" for image in removed.deleted))
     if removed.partials:
         count, size = len(removed.partials), format_size(sum(removed.partials))
-        write_error(f"{size} of {count} download{'s' * (count > 1)} that had stopped halfway\n")
+        write_error(f"Removed {size} of {count} download{'s' * (count > 1)} that had stopped halfway\n")
     return 0
 
 
