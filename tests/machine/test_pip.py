@@ -279,7 +279,11 @@ def test_a_set_up_for_all_is_not_roots_alone(bare: Machine) -> None:
     bare.run("pip --python /root/v/bin/python3 install -q --no-deps /tmp/dist/*.whl", user="root")
     told = bare.run("/root/v/bin/usercontainer setup", user="root", status=125)
     assert "/root: users other than root cannot get there" in told
-    bare.run("rm -rf /root/v", user="root")
+    # Root's own, but alice could put another one there: what root writes would follow her links.
+    bare.run(f"chmod 755 {HOME}; mv /root/v {HOME}/roots", user="root")
+    told = bare.run(f"{HOME}/roots/bin/python3 {HOME}/roots/bin/usercontainer setup", user="root", status=125)
+    assert f"{HOME}: this belongs to user 1000, who could change what all others run" in told
+    bare.run(f"rm -rf {HOME}/roots; chmod 700 {HOME}", user="root")
 
 
 @pytest.fixture

@@ -202,7 +202,9 @@ def check(call: Call) -> int:
         write_output(f"{problem.what}: {printable(problem.where)}\n")
     write_output("".join(f"{printable(line)}\n" for line in find_effect(call.paths).render()))
     if found.problems:
-        write_error("`usercontainer setup` mends what it can.\n")
+        roots = found.places.scope is Scope.SYSTEM and os.getuid() != 0
+        sudo = f"sudo {record.prefix}/bin/" if roots and record else ""
+        write_error(f"`{sudo}usercontainer setup` mends what it can.\n")
     return 1 if found.problems else 0
 
 
@@ -218,7 +220,7 @@ def remove(call: Call, places: Places) -> int:
         show_plan(Changes(tuple(plan_removal(record)), ()))
         return 0
     manager = find_manager(call, places)
-    running = find_running(manager, record.prefix)
+    running = find_running(manager, record.prefix, os.getuid() if places.scope is Scope.USER else None)
     if running and not call.options.flag("force"):
         raise InUse(
             f"containers run: {', '.join(running)}",

@@ -170,18 +170,25 @@ def apply_step(step: Step, files: Mapping[str, File], links: Mapping[str, str]) 
                 write_atomic(step.path, file.content, mode=file.mode, sync=False)
                 os.chmod(step.path, file.mode)  # whatever the umask
             case Act.LINK:
-                temporary = f"{step.path}.new-{os.getpid()}"
-                os.symlink(links[step.path], temporary)
-                os.rename(temporary, step.path)
+                replace_link(step.path, links[step.path])
             case Act.REMOVE:
                 os.unlink(step.path)
             case Act.KEEP:
                 pass
-    except FileNotFoundError:
-        if step.act is not Act.REMOVE:
-            raise
     except OSError as error:
-        raise explain_write_error(error, step.path) from error
+        if not (step.act is Act.REMOVE and isinstance(error, FileNotFoundError)):
+            raise explain_write_error(error, step.path) from error
+
+
+def replace_link(path: str, target: str) -> None:
+    """Have ``path`` lead to ``target``, whatever link or file is there. Raises ``OSError``."""
+    temporary = f"{path}.new-{os.getpid()}"
+    os.symlink(target, temporary)
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def remove_setup(places: Places, record: Record) -> tuple[Step, ...]:

@@ -24,6 +24,7 @@ from usercontainerd.engine.setup_record import Record, read_record
 from usercontainerd.systemd.renewal import find_generator
 
 _PROGRAM = re.compile(r'^ExecStart=-?"?(/[^"\n]*)/libexec/usercontainerd/', re.MULTILINE)
+_PATIENCE = 30  # seconds
 _VERSION = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
 
 
@@ -124,8 +125,13 @@ def check_interpreter(record: Record) -> Iterator[Problem]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=_PATIENCE,
         )
+    except subprocess.TimeoutExpired:
+        yield Problem(
+            f"the Python of all programs has not answered for {_PATIENCE} seconds", record.interpreter
+        )
+        return
     except OSError as error:
         yield Problem(f"the Python of all programs cannot be run: {error.strerror}", record.interpreter)
         return

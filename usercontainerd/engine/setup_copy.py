@@ -14,6 +14,7 @@ from usercontainerd.engine.installation import PACKAGE, SHIPPED, SOURCES, Copy
 from usercontainerd.engine.setup_plan import Installed, Scope
 
 _SITES = ("site-packages", "dist-packages")
+_MOST_LINKS = 40  # path_resolution(7)
 
 
 def is_system_package() -> bool:
@@ -52,8 +53,8 @@ def find_locations(top: str, scope: Scope) -> tuple[str, ...]:
         path = os.path.abspath(entry)
         if os.path.basename(path) in _SITES and os.path.isdir(path) and path not in found:
             found.append(path)
-    if scope is Scope.SYSTEM:  # root's own packages are nobody else's
-        found = [path for path in found if path == top or find_closed(path) is None]
+    if scope is Scope.SYSTEM:  # root's own packages are nobody else's, and nobody else's are for all
+        found = [path for path in found if path == top or not (find_closed(path) or find_changeable(path))]
     return tuple(found)
 
 
@@ -86,13 +87,16 @@ def check_for_all(installed: Installed) -> None:
                 where=closed,
                 hint="install into /usr/local or a virtual environment in /opt, or set it up as a user",
             )
-    owner = os.stat(installed.copy.locations[0]).st_uid
-    if owner != 0:
-        raise HostError(
-            f"this copy belongs to user {owner}, who could change what all others run",
-            where=installed.copy.locations[0],
-            hint="set it up as that user, or install a copy as root",
-        )
+    for path in (installed.copy.interpreter, *installed.copy.locations, installed.copy.programs):
+        changeable = find_changeable(path)
+        if changeable is not None:
+            owner = os.lstat(changeable).st_uid
+            who = f"this belongs to user {owner}, who" if owner else "everybody may write here, and so"
+            raise HostError(
+                f"{who} could change what all others run",
+                where=changeable,
+                hint="install a copy as root, in a place that only root can change, or set it up as a user",
+            )
 
 
 def find_closed(path: str) -> str | None:
@@ -109,3 +113,44 @@ def find_closed(path: str) -> str | None:
         if mode & needed != needed:
             return part
     return None
+
+
+def find_changeable(path: str) -> str | None:
+    """Return the first file, directory or link on the way to ``path`` that not only root can change or replace.
+
+    What is not there yet, root will make. A group's rights are root's choice.
+    """
+    for step in walk_way(path):
+        try:
+            status = os.lstat(step)
+        except OSError:
+            return None
+        open_to_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if status.st_uid != 0 or (open_to_all and not stat.S_ISLNK(status.st_mode)):
+            return step
+    return None
+
+
+def walk_way(path: str) -> Iterator[str]:
+    """Yield all that the kernel passes on the way to an absolute path: directories, links and what is behind them."""
+    left = path.split("/")[::-1]
+    here = ""
+    links = 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            here = here.rpartition("/")[0]
+            continue
+        yield f"{here}/{part}"
+        try:
+            target = os.readlink(f"{here}/{part}")
+        except OSError:
+            here = f"{here}/{part}"
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return
+        here = "" if target.startswith("/") else here
+        left += target.split("/")[::-1]

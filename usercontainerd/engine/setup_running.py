@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _IDLE = ("inactive", "failed")
 
 
-def find_running(manager: Manager | None, prefix: str) -> list[str]:
+def find_running(manager: Manager | None, prefix: str, user: int | None = None) -> list[str]:
     """Return the names of the containers of a user's ``manager`` that programs below ``prefix`` run.
 
-    Without a manager, of all users (``USER-ID/NAME``), whichever programs run them.
+    Without a manager, of one ``user`` or of all (``USER-ID/NAME``), whichever programs run them.
     """
     if manager is not None:
         units = [unit.name for unit in manager.list_units("container@*.service") if unit.active not in _IDLE]
@@ -29,7 +29,8 @@ def find_running(manager: Manager | None, prefix: str) -> list[str]:
         programs = f"{prefix}/{LIBEXEC}/"
         ours = (unit for unit, each in zip(units, commands, strict=True) if _starts_with(each, programs))
         return sorted(container_name(unit) or unit for unit in ours)
-    return sorted(find_cgroups(f"{find_cgroup_mount()}/user.slice"))
+    users = "user.slice" if user is None else f"user.slice/user-{user}.slice"
+    return sorted(find_cgroups(f"{find_cgroup_mount()}/{users}"))
 
 
 def _starts_with(commands: Any, programs: str) -> bool:

@@ -13,6 +13,9 @@ from usercontainerd.cli.options import parse_options
 from usercontainerd.cli.setup import SETUP, render_summary, run_setup
 from usercontainerd.engine import setup_check
 from usercontainerd.engine.setup import Act, Step
+from usercontainerd.engine.setup_check import Inspection, Problem
+from usercontainerd.engine.setup_plan import Scope, plan_places
+from usercontainerd.engine.setup_record import Record
 
 
 def call(tmp_path: Path, *words: str) -> Call:
@@ -49,3 +52,23 @@ def test_a_package_needs_nothing(
     assert "set up: by a package of the system\n" in capfd.readouterr().out
     assert run_setup(call(tmp_path, "--remove")) == 0
     assert "Nothing is set up here" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("user", "hint"), [(1000, "`sudo /opt/v/bin/usercontainer setup`"), (0, "`usercontainer setup`")]
+)
+def test_what_root_has_set_up_root_mends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], user: int, hint: str
+) -> None:
+    found = Inspection(
+        plan_places(Scope.SYSTEM, {}),
+        None,
+        Record("1", "/opt/v", "/opt/v/lib", "/usr/bin/python3", "3.13"),
+        (Problem("missing", "/opt/v/libexec"),),
+    )
+    monkeypatch.setattr(module, "inspect_setup", lambda *_: found)
+    monkeypatch.setattr("os.getuid", lambda: user)
+    assert run_setup(call(tmp_path, "--check")) == 1
+    told = capfd.readouterr()
+    assert hint in told.err
+    assert "missing: /opt/v/libexec\n" in told.out

@@ -12,15 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from usercontainerd.base.errors import AlreadyExists, HostError, InvalidFormat
+from usercontainerd.base.errors import AlreadyExists, HostError, InvalidFormat, StoreError
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine import setup, setup_copy
+from usercontainerd.engine import setup, setup_check, setup_copy, setup_running
 from usercontainerd.engine.installation import SOURCES, Copy
-from usercontainerd.engine.setup import Act, apply_setup, plan_changes, remove_setup
-from usercontainerd.engine.setup_check import Effect, check_setup, find_effect
-from usercontainerd.engine.setup_copy import check_for_all, find_closed, read_sources
+from usercontainerd.engine.setup import Act, Step, apply_setup, plan_changes, remove_setup
+from usercontainerd.engine.setup_check import Effect, check_interpreter, check_setup, find_effect
+from usercontainerd.engine.setup_copy import (
+    check_for_all,
+    find_closed,
+    find_locations,
+    read_sources,
+    walk_way,
+)
 from usercontainerd.engine.setup_plan import Installed, Places, Plan, Scope, plan_places, plan_setup
 from usercontainerd.engine.setup_record import Record, read_record
+from usercontainerd.engine.setup_running import find_running
 
 TOP = Path(__file__).resolve().parents[3]
 
@@ -247,6 +254,108 @@ def test_what_others_cannot_read_is_not_for_all(tmp_path: Path, monkeypatch: pyt
     os.chown(site, 1234, 1234) if os.getuid() == 0 else None
     with pytest.raises(HostError, match="belongs to user"):
         check_for_all(installed)
+
+
+def fake_owners(monkeypatch: pytest.MonkeyPatch, owners: dict[str, int]) -> None:
+    """Have paths belong to these users, and all others to root."""
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        fields = list(real(path))
+        fields[stat.ST_UID] = owners.get(path, 0)
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+
+
+def test_what_others_can_change_is_not_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory on the way to a virtual environment of root's is enough to put another one there."""
+    venv = tmp_path / "alice/venv"
+    for name in ("bin", "lib/python3/site-packages"):
+        (venv / name).mkdir(parents=True)
+    (venv / "bin/python3").symlink_to("../../python3")
+    (tmp_path / "alice/python3").symlink_to("/bin/sh")
+    site, interpreter = str(venv / "lib/python3/site-packages"), str(venv / "bin/python3")
+    copy = Copy(f"{venv}/libexec/usercontainerd", (site,), interpreter)
+    installed = Installed(str(venv), "", copy, "1", "3")
+    monkeypatch.setattr(setup_copy, "find_closed", lambda _: None)
+    fake_owners(monkeypatch, {})
+    check_for_all(installed)
+    for foreign in ("alice", "alice/venv", "alice/python3", "alice/venv/lib"):
+        fake_owners(monkeypatch, {str(tmp_path / foreign): 1000})
+        with pytest.raises(HostError, match="belongs to user 1000") as caught:
+            check_for_all(installed)
+        assert str(tmp_path / foreign) in str(caught.value)
+    fake_owners(monkeypatch, {})
+    (venv / "lib").chmod(0o777)
+    with pytest.raises(HostError, match="everybody may write"):
+        check_for_all(installed)
+    (venv / "lib").chmod(0o1777)  # there, each can change only what is his own
+    check_for_all(installed)
+
+
+def test_users_own_packages_are_not_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the home directory is open to all: other users would run them, and each user would miss his own."""
+    top, own = tmp_path / "usr/lib/python3/site-packages", tmp_path / "home/lib/python3/site-packages"
+    for path in (top, own):
+        path.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(top), str(own)])
+    monkeypatch.setattr(setup_copy, "find_closed", lambda _: None)
+    fake_owners(monkeypatch, {str(own): 1000})
+    assert find_locations(str(top), Scope.USER) == (str(top), str(own))
+    assert find_locations(str(top), Scope.SYSTEM) == (str(top),)
+
+
+def test_the_way_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to("a/../a")
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    (tmp_path / "loop").symlink_to("loop")
+    ways = [path.removeprefix(f"{tmp_path}/") for path in walk_way(f"{tmp_path}/c/file")]
+    inner = [path for path in ways if not path.startswith("/")]
+    assert inner == ["c", "b", "a", "a", "a/file"]
+    assert len(list(walk_way(f"{tmp_path}/loop"))) < 100
+
+
+def test_containers_of_other_users_hold_back_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user, name in ((1000, "app"), (1001, "other")):
+        unit = f"user.slice/user-{user}.slice/user@{user}.service/container.slice/container@{name}.service"
+        (tmp_path / unit / "container").mkdir(parents=True)
+    monkeypatch.setattr(setup_running, "find_cgroup_mount", lambda: str(tmp_path))
+    assert find_running(None, "/x") == ["1000/app", "1001/other"]
+    assert find_running(None, "/x", 1000) == ["1000/app"]
+    assert find_running(None, "/x", 1002) == []
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_directory_in_the_way_of_a_link(tmp_path: Path, *, linked: bool) -> None:
+    path = tmp_path / "there"
+    path.symlink_to("elsewhere") if linked else path.mkdir()
+    step = Step(Act.LINK, str(path))
+    if linked:
+        setup.apply_step(step, {}, {str(path): "/target"})
+        assert os.readlink(path) == "/target"
+    else:
+        with pytest.raises(StoreError, match="there"):
+            setup.apply_step(step, {}, {str(path): "/target"})
+    assert os.listdir(tmp_path) == ["there"]
+
+
+def test_a_directory_that_vanishes_is_an_error_with_its_path(tmp_path: Path) -> None:
+    step = Step(Act.LINK, f"{tmp_path}/gone/link")
+    with pytest.raises(StoreError, match="gone/link"):
+        setup.apply_step(step, {}, {step.path: "/target"})
+    setup.apply_step(Step(Act.REMOVE, f"{tmp_path}/gone/link"), {}, {})
+
+
+def test_a_python_that_does_not_answer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.apply()
+    python = host.path / "python3"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(setup_check, "_PATIENCE", 0.1)
+    found = list(check_interpreter(replace(host.record(), interpreter=str(python))))
+    assert [(problem.where, "not answered" in problem.what) for problem in found] == [(str(python), True)]
 
 
 def test_the_first_unit_is_in_effect(host: Host) -> None:
