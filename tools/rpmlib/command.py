@@ -71,8 +71,8 @@ def _make_archive(options: argparse.Namespace, archive: Path, version: str) -> N
         shutil.copy(options.archive, archive)
     elif options.tree or options.version:
         archive_tree(archive, version)
-    else:
-        archive_commit(archive)
+    elif archive_commit(archive):
+        print("tools/rpm: of HEAD, without what is not committed (--tree takes it)", file=sys.stderr)
 
 
 def _build_here(options: argparse.Namespace, archive: Path, version: str, top: Path) -> None:

@@ -41,14 +41,21 @@ def read_version(checkout: Path = CHECKOUT) -> str:
     return found[SPEC]
 
 
-def archive_commit(target: Path, checkout: Path = CHECKOUT) -> None:
-    """Write what HEAD has, by git archive: the archive of a release."""
+def archive_commit(target: Path, checkout: Path = CHECKOUT) -> bool:
+    """Write what HEAD has, by git archive: the archive of a release. True if the tree has changes that it has not."""
     prefix = f"{NAME}-{read_version(checkout)}/"
-    command = ["git", "-C", str(checkout), "archive", "--format=tar", f"--prefix={prefix}", "HEAD"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    _write_gzip(target, _run_git(checkout, "archive", "--format=tar", f"--prefix={prefix}", "HEAD"))
+    return bool(_run_git(checkout, "status", "--porcelain"))
+
+
+def _run_git(checkout: Path, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise SourceError("there is no git here; --tree does without") from None
     if done.returncode != 0:
-        raise SourceError(f"git archive: {done.stderr.decode(errors='replace').strip()}")
-    _write_gzip(target, done.stdout)
+        raise SourceError(f"git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
 
 
 def archive_tree(target: Path, version: str, checkout: Path = CHECKOUT) -> None:
