@@ -103,6 +103,9 @@ def _build_in_machine(options: argparse.Namespace, archive: Path, version: str) 
     options.output.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as stream:
         for entry in stream:
-            stream.extract(entry, options.output, filter="data")
-            print(options.output / entry.name)
+            file = stream.extractfile(entry)
+            if file is not None:
+                target = options.output / Path(entry.name).name
+                target.write_bytes(file.read())
+                print(target)
     return 0

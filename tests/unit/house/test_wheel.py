@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -80,8 +79,9 @@ def test_a_wheel_made_of_the_sdist_is_the_same(
     checkout: Path, wheel: dict[str, bytes], tmp_path: Path
 ) -> None:
     sdist = build("sdist", checkout, tmp_path / "sdist")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    # Not by tarfile: Debian 12's Python 3.11.2 has no filters, and Python 3.14 warns of an archive without one.
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-C", tmp_path / "unpacked", "-xf", sdist], check=True)
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     again = read_wheel(build("wheel", unpacked, tmp_path / "wheel"))
     assert again.keys() == wheel.keys()
