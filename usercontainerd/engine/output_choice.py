@@ -113,46 +113,61 @@ def choose_output(
         return OutputChoice(asked, "the definition says so" if asked else "")
     binds = [(mount.target, mount.source) for mount in definition.mounts if mount.type is MountType.BIND]
     mounts = [*binds, *volumes]
-    candidates = list(_plan_mounted(mounts, command))
-    inputs = tuple(source for _, source in candidates if os.path.isfile(source))
+    candidates = list(dict.fromkeys(_plan_mounted(mounts, command)))
+    inputs = tuple(path for path in map(_join, candidates) if os.path.isfile(path))
     reason = known or _search_mounted(candidates)
     if not reason and identity.uid != 0:
         reason = f"it runs as user {identity.uid}, whose lines the journal would not keep with the user's own"
     return OutputChoice(bool(reason), reason, inputs)
 
 
-def _plan_mounted(mounts: Sequence[tuple[str, str]], command: Command) -> Iterator[tuple[str, str]]:
-    """What of the mounts is worth a look, as (target, source): configuration, and files that the command names."""
+@dataclass(frozen=True)
+class _Candidate:
+    """What of a mount is worth a look: ``rest`` is a path below its ``source``, "" for all of it."""
+
+    target: str
+    source: str
+    rest: str = ""
+
+
+def _join(candidate: _Candidate) -> str:
+    return f"{candidate.source}/{candidate.rest}" if candidate.rest else candidate.source
+
+
+def _plan_mounted(mounts: Sequence[tuple[str, str]], command: Command) -> Iterator[_Candidate]:
+    """Configuration, and files that the command names. Pure."""
     for target, source in mounts:
         if _is_configuration(target):
-            yield target, source
+            yield _Candidate(target, source)
     for word in split_words(command.arguments):
         path = os.path.normpath(os.path.join(command.directory, word)) if word and "\n" not in word else ""
         for target, source in mounts:
-            if path.startswith(f"{target.rstrip('/')}/"):
-                yield path, source + path[len(target.rstrip("/")) :]
+            above = f"{target.rstrip('/')}/"
+            if path.startswith(above):
+                yield _Candidate(path, source, path.removeprefix(above))
             elif path == target and not _is_configuration(target):
-                yield target, source
+                yield _Candidate(target, source)
 
 
 def _is_configuration(target: str) -> bool:
     return target.endswith(_CONFIGURATION_SUFFIXES) or not _CONFIGURATION_PARTS.isdisjoint(target.split("/"))
 
 
-def _search_mounted(candidates: Sequence[tuple[str, str]]) -> str:
-    for target, source in candidates:
+def _search_mounted(candidates: Sequence[_Candidate]) -> str:
+    for each in candidates:
+        root, rest = os.path.realpath(each.source), each.rest
+        if not os.path.isdir(root):
+            root, rest = os.path.dirname(root), os.path.basename(root)
+        # From where the mount begins: what lies below may be the container's, and no link of it leads out.
         try:
-            is_directory = os.path.isdir(source)
-            root = os.open(source if is_directory else os.path.dirname(source), os.O_PATH | os.O_DIRECTORY)
+            fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             continue
         try:
-            search = Search(root)
-            found = (
-                search.find_in_tree(".") if is_directory else search.find_in_file(os.path.basename(source))
-            )
+            search = Search(fd)
+            found = (search.find_in_file(rest) if rest else "") or search.find_in_tree(rest or ".")
         finally:
-            os.close(root)
+            os.close(fd)
         if found:
-            return f"the mount on {target}: {found}"
+            return f"the mount on {each.target}: {found}"
     return ""
