@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+
+from usercontainerd.base.errors import UsercontainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +73,13 @@ def run_checks(context: Context) -> list[Finding]:
 
 
 def _run(check: Callable[[Context], Iterable[Finding]], context: Context) -> list[Finding]:
+    name = check.__name__.removeprefix("check_").replace("_", " ")
     try:
         return list(check(context))
-    except (OSError, ValueError) as error:
-        name = check.__name__.removeprefix("check_").replace("_", " ")
+    except UsercontainerError as error:
+        where = f"{error.where}: " if error.where else ""
+        return [lost(name, f"cannot be checked: {where}{error.what}", "unknown", error.hint or "")]
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         return [lost(name, f"cannot be checked: {error}", "unknown", "")]
 
 

@@ -45,7 +45,14 @@ def read_record(path: str) -> Record | None:
     data = read_small_file(path, _LIMIT, InvalidFormat)
     if data is None:
         return None
-    return parse_record(parse_json(data, "set-up", limit=_LIMIT, source=path))
+    try:
+        return parse_record(parse_json(data, "set-up", limit=_LIMIT, source=path))
+    except InvalidFormat as error:
+        error.hint = (
+            error.hint
+            or "remove this file: `usercontainer setup --force` puts all in place and writes it anew"
+        )
+        raise
 
 
 def parse_record(value: JsonValue) -> Record:

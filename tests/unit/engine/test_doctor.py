@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
+from usercontainerd.base.errors import InvalidFormat
 from usercontainerd.cli.doctor import render_findings
 from usercontainerd.engine import doctor
 from usercontainerd.engine.doctor import Finding, Verdict, fine, has_missing, lost, missing, plan_installation
@@ -136,12 +138,22 @@ def test_installation(release: str, expected: str) -> None:
     assert plan_installation("newuidmap", release) == expected
 
 
-def test_a_check_that_breaks_is_a_finding() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        InvalidFormat("is no JSON", where="/etc/moon", hint="look up"),
+        subprocess.TimeoutExpired("moon", 20),
+    ],
+)
+def test_a_check_that_breaks_is_a_finding(error: Exception) -> None:
     def check_moon_phase(_context: object) -> list[Finding]:
-        raise OSError(5, "Input/output error")
+        raise error
 
     (finding,) = doctor._run(check_moon_phase, None)  # type: ignore[arg-type]
     assert (finding.name, finding.verdict) == ("moon phase", LOST)
+    if isinstance(error, InvalidFormat):
+        assert (finding.found, finding.mend) == ("cannot be checked: /etc/moon: is no JSON", "look up")
 
 
 def test_only_what_is_essential_counts() -> None:

@@ -203,7 +203,7 @@ def test_another_copys_files_are_still_known(host: Host) -> None:
 def test_a_record_that_is_none(host: Host, text: str) -> None:
     Path(host.places.record).parent.mkdir(parents=True)
     Path(host.places.record).write_text(text)
-    with pytest.raises(InvalidFormat, match=r"setup\.json"):
+    with pytest.raises(InvalidFormat, match=r"setup\.json.*remove this file"):
         read_record(host.places.record)
 
 
