@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.native.probes.network import ask
-from tests.support.containers import Container, wait_until
+from tests.support.containers import Container, run, wait_until
 from tests.support.probes import PYTHON, list_mounts, probe_ours, render_definition
 
 Serve = Callable[..., Container]
@@ -145,6 +145,31 @@ def test_taken_port_is_a_clear_failure_and_free_after_stop(serving: Serve) -> No
     assert ask("127.0.0.1", port) == "ConnectionRefusedError"
     second.start()
     wait_for(port, "second")
+
+
+def test_a_start_after_a_run_that_nobody_cleaned_up_after(serving: Serve) -> None:
+    """A clean-up that was killed leaves pasta, which has the ports."""
+    port = find_port()
+    one = serving([("tcp", "0.0.0.0", 80, "word")], f'ports = ["127.0.0.1:{port}:80"]\n')
+    drop_in = Path("~/.config/systemd/user").expanduser() / f"{one.unit}.d/none.conf"
+    drop_in.parent.mkdir(parents=True)
+    try:
+        drop_in.write_text("[Service]\nExecStopPost=\n")
+        run("systemctl", "--user", "daemon-reload")
+        one.start()
+        wait_for(port, "word")
+        one.stop()
+        assert ask("127.0.0.1", port) != "ConnectionRefusedError"
+        one.start()
+        wait_for(port, "word")
+        pids = (one.cgroup / "container/cgroup.procs").read_text().split()
+        assert sum("pasta" in Path(f"/proc/{pid}/comm").read_text() for pid in pids) == 1
+    finally:
+        drop_in.unlink()
+        drop_in.parent.rmdir()
+        run("systemctl", "--user", "daemon-reload")
+    one.stop()
+    assert ask("127.0.0.1", port) == "ConnectionRefusedError"
 
 
 def test_ports_inside_are_not_the_hosts(serving: Serve) -> None:

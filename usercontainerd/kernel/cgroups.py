@@ -56,16 +56,42 @@ def kill_group(group: str) -> None:
 
 
 def _kill_one_by_one(group: str) -> None:
-    try:
-        with open(f"{group}/cgroup.procs", encoding="ascii") as file:
-            pids = [int(line) for line in file]
-    except OSError:
-        return
-    for pid in pids:
+    for pid in _list_others(group):
         try:
             os.kill(pid, 9)
         except OSError:
             pass
+
+
+def _list_others(group: str) -> list[int]:
+    """The processes of a cgroup but ourselves; not those of an outer PID namespace, which show as 0."""
+    try:
+        with open(f"{group}/cgroup.procs", encoding="ascii") as file:
+            return [pid for pid in map(int, file) if pid not in (0, os.getpid())]
+    except OSError:
+        return []
+
+
+def kill_leftovers(patience: float = 2.0) -> None:
+    """Kill what an earlier run has left beside us in the unit: whoever starts a container is alone there.
+
+    The clean-up of that run does it, but for one that was killed or is gone. What stays is pasta, with the ports that
+    the container had published. Waits at most ``patience`` seconds for their end.
+    """
+    own = read_own_cgroup()
+    if own is None or own.rsplit("/", 1)[-1] != SUBGROUP:
+        return
+    unit = find_cgroup_mount() + os.path.dirname(own)
+    left = [group for group in (f"{unit}/{SUBGROUP}", f"{unit}/{ASIDE}") if _list_others(group)]
+    if not left:
+        return
+    import time
+
+    deadline = time.monotonic() + patience
+    while any(map(_list_others, left)) and time.monotonic() < deadline:
+        for group in left:
+            _kill_one_by_one(group)
+        time.sleep(0.002)
 
 
 def wait_until_empty(groups: Sequence[str], patience: float) -> None:

@@ -26,7 +26,13 @@ from usercontainerd import __version__
 from usercontainerd.base.errors import RuntimeFailure, UsercontainerError
 from usercontainerd.base.names import is_container_name, runtime_id, unit_name
 from usercontainerd.base.paths import Paths
-from usercontainerd.kernel.cgroups import enter_subgroup, leave_subgroup, repeat_limits, write_file
+from usercontainerd.kernel.cgroups import (
+    enter_subgroup,
+    kill_leftovers,
+    leave_subgroup,
+    repeat_limits,
+    write_file,
+)
 from usercontainerd.kernel.idmap import finish_map_writers, start_map_writers
 from usercontainerd.kernel.userns import (
     CLONE_NEWNET,
@@ -298,6 +304,7 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
 def launch_container(launch: Launch) -> None:
     """Start the container; on return it runs and systemd knows its init."""
     enter_subgroup()
+    kill_leftovers()
     plan = obtain_plan(launch)
     repeat_limits(plan.cgroup)
     if plan.pipe:
