@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_what_works_on_a_full_disk(disk: SmallDisk, images: ImageMaker) -> None:
     disk.container("rmi", "localhost/second")
     disk.container("rmi", other)
     disk.assert_whole()
-    assert int(disk.run("df", "--output=avail", "-k", str(disk.path)).stdout.split()[-1]) > 900
+    assert count_room(disk) > 900
     disk.free()
     disk.container("tag", BUSYBOX, "localhost/new")
     disk.container("pull", "-q", other)
@@ -85,6 +86,29 @@ def test_load_onto_a_full_disk(disk: SmallDisk, tmp_path: Path, room: int) -> No
     disk.free()
     disk.container("load", "-q", "-i", archive)
     disk.assert_whole()
+
+
+def count_room(disk: SmallDisk) -> int:
+    """KiB."""
+    return int(disk.run("df", "--output=avail", "-k", str(disk.path)).stdout.split()[-1])
+
+
+@pytest.mark.parametrize("verb", ["load", "import"])
+def test_an_archive_without_end(disk: SmallDisk, verb: str) -> None:
+    """One member of 8 GiB, as far as its header says, and zeros without end; the disk is its limit."""
+    disk.container("pull", "-q", BUSYBOX)
+    room = count_room(disk)
+    member = tarfile.TarInfo("large")
+    member.size = 8 << 30
+    header = disk.path.parent / "header"
+    header.write_bytes(member.tobuf())
+    words = f"usercontainer {verb} -q{' -' if verb == 'import' else ''}"
+    result = disk.run("sh", "-c", f"cat {header} /dev/zero | {words}", check=False)
+    assert result.returncode == 125
+    assert "the archive has to be kept for a while" in result.stderr
+    assert "free some space" in result.stderr
+    disk.assert_whole()
+    assert count_room(disk) == room
 
 
 def test_read_only_disk(disk: SmallDisk) -> None:

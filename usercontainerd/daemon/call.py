@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from usercontainerd.daemon.connection import Message
+
 ERROR_PREFIX = "org.usercontainer1.Error."
 MAX_ERROR_TEXT = 4000
 
@@ -35,6 +37,15 @@ class BusFault(UsercontainerError):
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(what)
         self.dbus_name = f"org.freedesktop.DBus.Error.{kind}"
+
+
+def find_used_fds(message: Message) -> set[int]:
+    """The indexes of the descriptors that a message's arguments name. Pure.
+
+    Those within containers are none: no method takes such.
+    """
+    types = message.signature_tree.types
+    return {value for kind, value in zip(types, message.body, strict=True) if kind.signature == "h"}
 
 
 def name_error(error: UsercontainerError) -> str:
@@ -94,11 +105,21 @@ class Call:
 
     def __init__(self, sender: str, fds: list[int]) -> None:
         self.sender = sender
-        self._fds = list(fds)
+        self._fds = dict(enumerate(fds))
+
+    @property
+    def fd_count(self) -> int:
+        """How many descriptors it holds."""
+        return len(self._fds)
+
+    def close_surplus(self, used: set[int]) -> None:
+        """Close the descriptors whose indexes are not ``used``."""
+        for index in self._fds.keys() - used:
+            os.close(self._fds.pop(index))
 
     def find_fd(self, index: int) -> int:
         """The descriptor that an argument of type ``h`` means; it stays the call's. Raises ``InvalidArgument``."""
-        if not 0 <= index < len(self._fds):
+        if index not in self._fds:
             raise InvalidArgument("a file descriptor is missing in the message")
         fd = self._fds[index]
         # A program that is given such a one for its input fails before it can say so.
@@ -124,7 +145,7 @@ class Call:
 
     def close(self) -> None:
         """Close all descriptors that came with it."""
-        for fd in self._fds:
+        for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
 

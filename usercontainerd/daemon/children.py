@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 
 from usercontainerd.kernel.spawning import spawn
@@ -20,7 +21,7 @@ GRACE = 5.0  # seconds between asking a child to end and killing it
 
 
 class Child:
-    """One process. ``status`` is its exit status once it has ended, negative for a signal."""
+    """One process: ``ended`` is its exit status, negative for a signal. ``fd_limit`` is its RLIMIT_NOFILE."""
 
     def __init__(
         self,
@@ -30,6 +31,7 @@ class Child:
         stdin: int,
         stdout: int,
         stderr: int | None = None,
+        fd_limit: tuple[int, int],
     ) -> None:
         self.pid = spawn(
             arguments,
@@ -39,6 +41,8 @@ class Child:
             stderr=stderr,
             reset_signals=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP),
         )
+        # Not yet reaped, so it is there, if only as a zombie.
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, fd_limit)
         self._fd = os.pidfd_open(self.pid)
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = self._loop.create_future()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import io
 import logging
 import os
@@ -78,7 +79,18 @@ class PatientWriter(_MessageWriter):  # type: ignore[misc]
             self.buf, self.offset = memoryview(data), 0
         if self.unix_fds:
             fds = array.array("i", self.unix_fds)
-            sent = self.sock.sendmsg([self.buf[self.offset :]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+            try:
+                sent = self.sock.sendmsg(
+                    [self.buf[self.offset :]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
+                )
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+                # Some program of this user has too many on their way (unix(7)). Nothing of the message has been sent.
+                self.buf, self.unix_fds = None, None
+                if self.fut is not None and not self.fut.done():
+                    self.fut.set_exception(error)
+                return True
             self.unix_fds = None
         else:
             sent = self.sock.send(self.buf[self.offset :])
@@ -193,14 +205,18 @@ class Connection(MessageBus):  # type: ignore[misc]
         # Nobody waits for it: an error shows as the end of the connection.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def post_with(self, message: Message, fds: list[int]) -> None:
-        """Send, and close ``fds`` (those of the message) as soon as they are on their way."""
+    def post_with(self, message: Message, fds: list[int], instead: Message) -> None:
+        """Send, and close ``fds`` (those of the message) as soon as they are on their way.
+
+        ``instead`` is sent where the kernel takes no descriptors now.
+        """
 
         def close(done: asyncio.Future[None]) -> None:
             for fd in fds:
                 os.close(fd)
-            if not done.cancelled():
-                done.exception()
+            error = None if done.cancelled() else done.exception()
+            if isinstance(error, OSError) and error.errno == errno.ETOOMANYREFS:
+                self.post(instead)
 
         self.send(message).add_done_callback(close)
 

@@ -16,7 +16,13 @@ from usercontainerd.base.errors import InUse, UsercontainerError, printable
 from usercontainerd.daemon.call import ERROR_PREFIX, MAX_ERROR_TEXT, LimitExceeded
 from usercontainerd.daemon.children import Child, read_lines
 from usercontainerd.daemon.connection import Variant
-from usercontainerd.daemon.limits import MAX_JOBS, MAX_JOBS_OF_ONE
+from usercontainerd.daemon.limits import (
+    MAX_ENDED_JOBS,
+    MAX_ENDED_JOBS_OF_ONE,
+    MAX_JOBS,
+    MAX_JOBS_OF_ONE,
+    choose_surplus,
+)
 from usercontainerd.daemon.logbook import (
     CHILD_CRASHED,
     JOB_BEGUN,
@@ -30,6 +36,7 @@ from usercontainerd.daemon.server import Provider
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from typing import Any
 
@@ -220,6 +227,7 @@ class Jobs:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._jobs: dict[str, Job] = {}
+        self._ended: dict[str, asyncio.TimerHandle] = {}  # those of them that have, the oldest first
         self._next = 1
 
     @property
@@ -282,11 +290,15 @@ class Jobs:
         job.log_end()
         self._service.report_counts()
         self._service.job_ended(job)
-        self._service.loop.call_later(KEPT, self._forget, job)
+        self._ended[job.path] = self._service.loop.call_later(KEPT, self._forget, job.path)
+        owners = [(path, self._jobs[path].owner) for path in self._ended]
+        for path in choose_surplus(owners, MAX_ENDED_JOBS_OF_ONE, MAX_ENDED_JOBS):
+            self._forget(path)
 
-    def _forget(self, job: Job) -> None:
-        self._jobs.pop(job.path, None)
-        self._service.server.remove(job.path)
+    def _forget(self, path: str) -> None:
+        self._ended.pop(path).cancel()
+        del self._jobs[path]
+        self._service.server.remove(path)
 
     def cancel_all(self) -> None:
         """The daemon leaves: nothing of its children stays."""

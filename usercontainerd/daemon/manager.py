@@ -158,9 +158,9 @@ class ManagerObject(Provider):
         request = {"registry": registry, "user": user}
         await self._service.run_program("login", request, stdin=fd, owner=call.sender)
 
-    async def _logout(self, _call: Call, registry: str, options: Options) -> None:
+    async def _logout(self, call: Call, registry: str, options: Options) -> None:
         options.finish()
-        await self._service.run_program("logout", {"registry": registry})
+        await self._service.run_program("logout", {"registry": registry}, owner=call.sender)
 
     # Containers that are made
 
@@ -225,10 +225,10 @@ class ManagerObject(Provider):
             lambda: name_versions(find_components(self._context.paths.runtime_root))
         )
 
-    async def _doctor(self, _call: Call, options: Options) -> list[dict[str, str]]:
+    async def _doctor(self, call: Call, options: Options) -> list[dict[str, str]]:
         options.finish()
         # It tries out namespaces, which a process with threads cannot.
-        result = await self._service.run_program("doctor", {})
+        result = await self._service.run_program("doctor", {}, owner=call.sender)
         findings: list[dict[str, str]] = result["findings"]
         return findings
 

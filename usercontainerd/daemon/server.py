@@ -19,11 +19,21 @@ from usercontainerd.daemon.call import (
     Reply,
     describe_error,
     explain_crash,
+    find_used_fds,
     name_error,
 )
 from usercontainerd.daemon.connection import BUS, BUS_PATH, Connection, Message, MessageType, Variant
 from usercontainerd.daemon.description import MANAGER_XML, STANDARD_XML, Emits, Interface, read_interface
-from usercontainerd.daemon.limits import CALLS_A_SECOND, LOGGED_REFUSALS, MAX_CALLS, Allowances
+from usercontainerd.daemon.limits import (
+    CALLS_A_SECOND,
+    LOGGED_REFUSALS,
+    MAX_CALLS,
+    MAX_FDS,
+    MAX_FDS_OF_CALL,
+    MAX_FDS_OF_ONE,
+    Allowances,
+    Holdings,
+)
 from usercontainerd.daemon.logbook import CALLER_REFUSED, note
 
 TYPE_CHECKING = False
@@ -84,6 +94,7 @@ class Server:
         self._objects: dict[str, dict[str, Provider]] = {}
         self._calls: dict[str, int] = {}
         self._allowances = Allowances()
+        self._fds = Holdings("file descriptors in calls", MAX_FDS_OF_ONE, MAX_FDS)
         self._refusals = Allowances(*LOGGED_REFUSALS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[str, list[Callable[[], None]]] = {}
@@ -210,16 +221,20 @@ class Server:
         if message.message_type is not MessageType.METHOD_CALL:
             return False
         sender = message.sender or ""
-        refusal = self._find_refusal(sender)
+        call = Call(sender, message.unix_fds)
+        # Now: a call may take long, and of those that come at once each may have 253.
+        call.close_surplus(find_used_fds(message))
+        refusal = self._find_refusal(sender) or self._find_too_many(call)
         if refusal:
             # Here, where it costs little: who sends without waiting for answers holds up nobody for long.
-            Call(sender, message.unix_fds).close()
+            call.close()
             error = LimitExceeded(refusal)
             self._log_refused_call(message, error)
             self._reply_error(message, error)
             return True
         self._calls[sender] = self._calls.get(sender, 0) + 1
-        task = asyncio.get_running_loop().create_task(self._answer(message))
+        self._fds.take(sender, call.fd_count)
+        task = asyncio.get_running_loop().create_task(self._answer(message, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
@@ -232,9 +247,14 @@ class Server:
             return f"more calls than {CALLS_A_SECOND:g} a second in the long run"
         return ""
 
-    async def _answer(self, message: Message) -> None:
-        sender = message.sender or ""
-        call = Call(sender, message.unix_fds)
+    def _find_too_many(self, call: Call) -> str:
+        """Why the descriptors of a call are too many, "" if they are not."""
+        if call.fd_count > MAX_FDS_OF_CALL:
+            return f"more than {MAX_FDS_OF_CALL} file descriptors in a call"
+        return self._fds.find_excess(call.sender, call.fd_count)
+
+    async def _answer(self, message: Message, call: Call) -> None:
+        sender = call.sender
         try:
             self.on_call(sender, f"{message.interface}.{message.member}")
             signature, reply = await self._dispatch(message, call)
@@ -249,6 +269,7 @@ class Server:
             )
             self._reply_error(message, explain_crash(error))
         finally:
+            self._fds.give_back(sender, call.fd_count)
             call.close()
             self._calls[sender] -= 1
             if not self._calls[sender]:
@@ -270,7 +291,12 @@ class Server:
             return
         answer = Message.new_method_return(message, signature, reply.body, reply.fds)
         if reply.fds:
-            self.connection.post_with(answer, reply.fds)
+            error = LimitExceeded(
+                "no file descriptor can be sent",
+                hint="some program of yours has too many on their way: see ETOOMANYREFS in unix(7)",
+            )
+            instead = Message.new_error(message, name_error(error), describe_error(error))
+            self.connection.post_with(answer, reply.fds, instead)
         else:
             self.connection.post(answer)
 

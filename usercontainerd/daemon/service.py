@@ -13,9 +13,11 @@ from usercontainerd.base.errors import HostError, UsercontainerError
 from usercontainerd.daemon.applications import PATH as APPLICATIONS_PATH
 from usercontainerd.daemon.applications import ApplicationsObject
 from usercontainerd.daemon.board import Board
+from usercontainerd.daemon.call import LimitExceeded
 from usercontainerd.daemon.children import Child, read_lines
 from usercontainerd.daemon.jobs import Jobs
 from usercontainerd.daemon.lifetime import Idle
+from usercontainerd.daemon.limits import MAX_PROGRAMS, MAX_PROGRAMS_OF_ONE, Holdings, raise_fd_limit
 from usercontainerd.daemon.logbook import CHILD_CRASHED, describe_container, note
 from usercontainerd.daemon.manager import ManagerObject
 from usercontainerd.daemon.server import OBJECT_MANAGER, Server
@@ -66,6 +68,8 @@ class Service:
         self.loop = asyncio.get_running_loop()
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._environment = environment
+        self._fd_limit = raise_fd_limit()
+        self._programs = Holdings("programs at once", MAX_PROGRAMS_OF_ONE, MAX_PROGRAMS)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: dict[str, Callable[[], None]] = {}
@@ -177,20 +181,37 @@ class Service:
     def start_command(self, words: list[str], *, stdin: int, stdout: int, stderr: int | None = None) -> Child:
         """Run ``usercontainer WORDS…``."""
         command = [self.context.programs.command, *words]
-        return Child(command, self._environment, stdin=stdin, stdout=stdout, stderr=stderr)
+        return self._start(command, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def start_program(self, name: str, words: list[str], *, stdin: int, stdout: int) -> Child:
         """Run a program of libexec."""
         command = [f"{self.context.programs.directory}/{name}", *words]
-        return Child(command, self._environment, stdin=stdin, stdout=stdout)
+        return self._start(command, stdin=stdin, stdout=stdout)
+
+    def _start(self, command: list[str], *, stdin: int, stdout: int, stderr: int | None = None) -> Child:
+        return Child(
+            command, self._environment, stdin=stdin, stdout=stdout, stderr=stderr, fd_limit=self._fd_limit
+        )
 
     async def run_program(
-        self, operation: str, request: dict[str, Any], *, stdin: int | None = None, owner: str = ""
+        self, operation: str, request: dict[str, Any], *, owner: str, stdin: int | None = None
     ) -> dict[str, Any]:
         """Run one operation of ``engine/job_program.py`` that is no job; return its result or raise its error.
 
-        It is ended when its ``owner`` leaves the bus.
+        It is ended when its ``owner`` leaves the bus. Raises ``LimitExceeded``.
         """
+        excess = self._programs.find_excess(owner)
+        if excess:
+            raise LimitExceeded(excess)
+        self._programs.take(owner)
+        try:
+            return await self._run_program(operation, request, stdin=stdin, owner=owner)
+        finally:
+            self._programs.give_back(owner)
+
+    async def _run_program(
+        self, operation: str, request: dict[str, Any], *, owner: str, stdin: int | None
+    ) -> dict[str, Any]:
         reader, writer = os.pipe()
         try:
             child = self.start_program(
@@ -204,9 +225,8 @@ class Service:
             raise
         finally:
             os.close(writer)
-        if owner:
-            stop_watching = await self.server.watch_client(owner, child.end)
-            child.ended.add_done_callback(lambda _: stop_watching())
+        stop_watching = await self.server.watch_client(owner, child.end)
+        child.ended.add_done_callback(lambda _: stop_watching())
         words: list[dict[str, Any]] = []
         await read_lines(reader, lambda line: words.append(json.loads(line)))
         status = await child.ended

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.daemon.call import LimitExceeded
-from usercontainerd.daemon.children import Child
-from usercontainerd.daemon.limits import MAX_STREAMS
+from usercontainerd.daemon.limits import MAX_ALL_STREAMS, MAX_STREAMS, Holdings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,17 +19,18 @@ class Streams:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._open: dict[Child, str] = {}
+        self._held = Holdings("logs being read", MAX_STREAMS, MAX_ALL_STREAMS)
 
     @property
     def count(self) -> int:
         """How many are open."""
-        return len(self._open)
+        return self._held.total
 
     async def open_output(self, sender: str, words: list[str]) -> int:
         """Run ``usercontainer WORDS…``; return the reading end of its output. Raises ``LimitExceeded``."""
-        if sum(1 for owner in self._open.values() if owner == sender) >= MAX_STREAMS:
-            raise LimitExceeded(f"more than {MAX_STREAMS} logs are being read")
+        excess = self._held.find_excess(sender)
+        if excess:
+            raise LimitExceeded(excess)
         reader, writer = os.pipe()
         try:
             child = self._service.start_command(words, stdin=self._service.null, stdout=writer)
@@ -39,12 +39,12 @@ class Streams:
             raise
         finally:
             os.close(writer)
-        self._open[child] = sender
+        self._held.take(sender)
         stop_watching = await self._service.server.watch_client(sender, child.end)
-        child.ended.add_done_callback(lambda _: self._close(child, stop_watching))
+        child.ended.add_done_callback(lambda _: self._close(sender, stop_watching))
         return reader
 
-    def _close(self, child: Child, stop_watching: Callable[[], None]) -> None:
+    def _close(self, sender: str, stop_watching: Callable[[], None]) -> None:
         stop_watching()
-        self._open.pop(child, None)
+        self._held.give_back(sender)
         self._service.idle.touch()

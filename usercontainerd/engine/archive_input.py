@@ -2,7 +2,8 @@
 
 A pipe cannot be read twice, and a compressed file not from the middle; what names the layers is often at an archive's
 end. So both are written, inflated, to a file in the store's ``tmp`` that has no name: whatever happens to this
-process, it is gone afterwards.
+process, it is gone afterwards. What does not begin as a tar archive is refused before it fills the disk: such a pipe
+may have no end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, StoreError
 from usercontainerd.kernel.atomicfile import explain_write_error
+from usercontainerd.store import tar
 from usercontainerd.store.inflate import PIECE, Codecs, inflate
 from usercontainerd.store.layout import Store
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 MAX_SPOOLED = 1 << 40
+MAX_ZEROS = (
+    1 << 20
+)  # that an archive of nothing may consist of: GNU tar writes 10 KiB, rounded up to its records
 MAX_RATIO = 200  # as for layers: applies past MAX_UNMEASURED, since only what is large can do harm
 MAX_UNMEASURED = 1 << 30
 MAX_XZ_MEMORY = 256 << 20  # `xz -9` wants 65 MiB
@@ -77,9 +82,11 @@ def spool_archive(store: Store, fd: int, *, where: str, report: Callable[[int], 
 
     try:
         produced = 0
+        beginning = Beginning()
         for piece in inflate_any(read, Codecs()):
             produced += len(piece)
             check_growth(consumed, produced)
+            beginning.check(piece)
             write_all(target, piece, store.staging)
             report(consumed)
     except InvalidFormat as error:
@@ -91,6 +98,42 @@ def spool_archive(store: Store, fd: int, *, where: str, report: Callable[[int], 
     return target
 
 
+class Beginning:
+    """Whether what comes begins as a tar archive does: with a header, or with the zeros that end it."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._zeros = 0
+        self._is_known = False
+
+    def check(self, piece: bytes) -> None:
+        """Look at what comes next. Raises ``InvalidFormat``."""
+        if self._is_known:
+            return
+        if not self._zeros and len(self._head) < tar.BLOCK:
+            self._head += piece[: tar.BLOCK]
+            if len(self._head) < tar.BLOCK:
+                return
+            if any(self._head[: tar.BLOCK]):
+                check_header(self._head[: tar.BLOCK])
+                self._is_known = True
+                return
+        self._zeros += len(piece)
+        if any(piece):
+            self._is_known = True  # something follows an empty archive: whoever reads it will judge
+        elif self._zeros > MAX_ZEROS:
+            raise InvalidFormat("this is not a tar archive: it is all zeros")
+
+
+def check_header(block: bytes) -> None:
+    """Raise ``InvalidFormat`` unless this is the header of a member. Pure."""
+    try:
+        tar.parse_header(block)
+    except InvalidFormat as error:
+        why = error.what.removeprefix("broken layer: ")
+        raise InvalidFormat(f"this is not a tar archive, nor one in a known compression: {why}") from None
+
+
 def name_archive(error: InvalidFormat, where: str) -> InvalidFormat:
     """The same error about an archive: the readers of layers know of layers only."""
     what = error.what.replace("broken layer", "broken archive").replace("the layer", "the archive")
@@ -99,7 +142,9 @@ def name_archive(error: InvalidFormat, where: str) -> InvalidFormat:
 
 def check_growth(consumed: int, produced: int) -> None:
     """Raise ``InvalidFormat`` if ``consumed`` bytes have become suspiciously many."""
-    if produced > MAX_SPOOLED or (produced > MAX_UNMEASURED and produced > consumed * MAX_RATIO):
+    if produced > MAX_SPOOLED:
+        raise InvalidFormat(f"the archive is larger than {MAX_SPOOLED >> 30} GiB")
+    if produced > MAX_UNMEASURED and produced > consumed * MAX_RATIO:
         raise InvalidFormat(
             f"the archive unpacks to more than {MAX_RATIO} times its size: it looks like a decompression bomb"
         )

@@ -30,7 +30,7 @@ class FakeConnection:
         message._marshall(negotiate_unix_fd=True)
         self.sent.append(message)
 
-    def post_with(self, message: Message, fds: list[int]) -> None:
+    def post_with(self, message: Message, fds: list[int], instead: Message) -> None:
         self.post(message)
 
     async def ask(self, *words: Any, **_: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -93,6 +94,36 @@ def test_a_slow_bus_gets_all_of_it_in_the_end(play: Callable[[Test], None]) -> N
         peer.send(render(SIGNAL))
         await peer.settle()
         assert len(peer.taken) == 1
+
+    play(test)
+
+
+def test_descriptors_that_the_kernel_does_not_take_now(play: Callable[[Test], None]) -> None:
+    """Any program of the user can bring that about: the connection stays, and the caller gets an error."""
+
+    class Refusing:
+        def __init__(self, channel: socket.socket) -> None:
+            self.send = channel.send
+
+        def sendmsg(self, *_: object) -> int:
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+
+    async def test(peer: Peer) -> None:
+        peer.connection._writer.sock = Refusing(peer.connection._sock)
+        reader, writer = os.pipe()
+        call = Message(path="/a", interface="a.b", member="C", sender=":1.2", serial=7)
+        instead = Message.new_error(call, "a.b.Error", "no descriptors")
+        peer.connection.post_with(Message.new_method_return(call, "h", [0], [writer]), [writer], instead)
+        await peer.settle()
+        assert os.read(reader, 1) == b""  # closed
+        os.close(reader)
+        peer.connection.post(SIGNAL)
+        await peer.settle()
+        sent = peer.channel.recv(10_000)
+        assert (sent[1], sent[measure_message(sent[:HEADER]) + 1]) == (
+            MessageType.ERROR.value,
+            MessageType.SIGNAL.value,
+        )
 
     play(test)
 

@@ -14,7 +14,15 @@ from dbus_next import Message, MessageFlag, MessageType, Variant
 from tests.unit.daemon.fakebus import CLIENT, FakeConnection
 from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.daemon.call import Call, Options, Reply
-from usercontainerd.daemon.limits import CALL_BURST, CALLS_A_SECOND, MAX_CALLS, Allowances
+from usercontainerd.daemon.limits import (
+    CALL_BURST,
+    CALLS_A_SECOND,
+    MAX_CALLS,
+    MAX_FDS,
+    MAX_FDS_OF_CALL,
+    MAX_FDS_OF_ONE,
+    Allowances,
+)
 from usercontainerd.daemon.server import OBJECT_MANAGER, PROPERTIES, Provider, Server
 
 ROOT = "/org/example"
@@ -25,6 +33,7 @@ XML = f"""
  <method name="Fail"><arg type="s" direction="in"/></method>
  <method name="Options"><arg type="a{{sv}}" direction="in"/><arg type="s" direction="out"/></method>
  <method name="Swap"><arg type="h" direction="in"/><arg type="h" direction="out"/></method>
+ <method name="Hold"><arg type="h" direction="in"/><arg type="h" direction="in"/></method>
  <method name="Wait"/>
  <method name="Wrong"><arg type="s" direction="out"/></method>
  <signal name="Moved"><arg type="s"/></signal>
@@ -47,6 +56,7 @@ class Thing(Provider):
         self.value = 1
         self.gate = asyncio.Event()
         self.methods = {
+            "Hold": self._hold,
             "Add": self._add,
             "Fail": self._fail,
             "Options": self._options,
@@ -81,6 +91,9 @@ class Thing(Provider):
         return Reply([0], [os.dup(call.find_fd(index))])
 
     async def _wait(self, _call: Call) -> None:
+        await self.gate.wait()
+
+    async def _hold(self, _call: Call, _one: int, _other: int) -> None:
         await self.gate.wait()
 
     async def _wrong(self, _call: Call) -> int:
@@ -280,6 +293,76 @@ def test_descriptors_are_closed_whatever_happens(play: Callable[[Test], None]) -
         os.close(copy)
         assert os.read(reader, 1) == b""
         os.close(reader)
+
+    play(test)
+
+
+def make_fds(count: int) -> list[int]:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return [writer, *(os.dup(writer) for _ in range(count - 1))]
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_descriptors_that_no_argument_names_are_closed_at_once(play: Callable[[Test], None]) -> None:
+    async def test(bus: FakeConnection, _server: Server, thing: Thing) -> None:
+        fds = make_fds(40)
+        waiting = asyncio.create_task(bus.call(ROOT, NAME, "Hold", "hh", [30, 7], fds=fds))
+        await asyncio.sleep(0)
+        assert [index for index, fd in enumerate(fds) if is_open(fd)] == [7, 30]
+        thing.gate.set()
+        assert (await waiting).message_type is MessageType.METHOD_RETURN
+        assert not any(map(is_open, fds))
+        # An index beyond them, twice the same, or one within a container, which no method takes.
+        for signature, body in (("hh", [3, 3]), ("hh", [2**32 - 1, 0]), ("ah", [[0]])):
+            fds = make_fds(2)
+            await bus.call(ROOT, NAME, "Hold", signature, body, fds=fds)
+            await asyncio.sleep(0)
+            assert not any(map(is_open, fds))
+
+    play(test)
+
+
+def test_a_call_has_only_so_many_descriptors(play: Callable[[Test], None]) -> None:
+    async def test(bus: FakeConnection, _server: Server, _thing: Thing) -> None:
+        count = MAX_FDS_OF_CALL + 1
+        fds = make_fds(count)
+        answer = await bus.call(ROOT, NAME, "Hold", "h" * count, list(range(count)), fds=fds)
+        assert answer.error_name == "org.usercontainer1.Error.LimitExceeded"
+        assert not any(map(is_open, fds))
+
+    play(test)
+
+
+def test_calls_hold_only_so_many_descriptors(play: Callable[[Test], None]) -> None:
+    async def test(bus: FakeConnection, _server: Server, thing: Thing) -> None:
+        async def hold(sender: str) -> Message:
+            return await bus.call(ROOT, NAME, "Hold", "hh", [0, 1], sender=sender, fds=make_fds(2))
+
+        of_one = MAX_FDS_OF_ONE // 2
+        waiting = [asyncio.create_task(hold(":1.1")) for _ in range(of_one)]
+        await asyncio.sleep(0)
+        answer = await hold(":1.1")
+        assert answer.error_name == "org.usercontainer1.Error.LimitExceeded"
+        assert "of one client" in answer.body[0]
+        others = [f":1.{10 + number}" for number in range(MAX_FDS // MAX_FDS_OF_ONE - 1)]
+        waiting += [asyncio.create_task(hold(sender)) for sender in others for _ in range(of_one)]
+        await asyncio.sleep(0)
+        answer = await hold(":1.2")
+        assert answer.error_name == "org.usercontainer1.Error.LimitExceeded"
+        # Whoever needs none is served, and everybody once they are back.
+        assert (await bus.call(ROOT, NAME, "Add", "ii", [1, 2], sender=":1.2")).body == [3]
+        thing.gate.set()
+        for each in waiting:
+            assert (await each).message_type is MessageType.METHOD_RETURN
+        assert (await hold(":1.2")).message_type is MessageType.METHOD_RETURN
 
     play(test)
 

@@ -7,6 +7,7 @@ import errno
 import gzip
 import lzma
 import os
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from usercontainerd.engine import archive_input
 from usercontainerd.engine.archive_input import make_seekable
 from usercontainerd.store.layout import Store
 
-DATA = os.urandom(300_000) + bytes(300_000)
+HEADER = tarfile.TarInfo("file").tobuf()
+DATA = HEADER + os.urandom(300_000) + bytes(300_000)
 
 
 @pytest.fixture
@@ -116,11 +118,50 @@ def test_bombs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(archive_input, "MAX_UNMEASURED", 1 << 20)
     for compress in (gzip.compress, lzma.compress, bz2.compress):
         with pytest.raises(InvalidFormat, match="bomb"):
-            spool(store, compress(bytes(8 << 20)), tmp_path)
+            spool(store, compress(HEADER + bytes(8 << 20)), tmp_path)
     with pytest.raises(InvalidFormat, match="damaged"):
         # It asks for a dictionary of more memory than is given.
         huge = lzma.compress(DATA, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}])
         spool(store, huge, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/dev/zero", "it is all zeros"),
+        ("/dev/urandom", "not a tar archive"),
+        ("/dev/full", "it is all zeros"),
+    ],
+)
+def test_endless_junk_is_refused_before_it_fills_the_disk(store: Store, source: str, message: str) -> None:
+    seen: list[int] = []
+    with open(source, "rb", buffering=0) as file, pytest.raises(InvalidFormat, match=message):
+        make_seekable(store, file.fileno(), where="here", report=seen.append)
+    assert sum(seen[-1:]) <= 2 << 20
+    assert os.listdir(store.staging) == []
+
+
+@pytest.mark.parametrize("data", [bytes(10240), bytes(1024), b"", HEADER + bytes(4 << 20), b"junk"])
+def test_what_may_be_an_archive_is_kept(store: Store, data: bytes) -> None:
+    read_end, write_end = os.pipe()
+
+    def feed() -> None:
+        with open(write_end, "wb") as file:
+            file.write(data)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    fd = make_seekable(store, read_end, where="here", report=lambda _done: None)
+    thread.join()
+    assert read_all(fd) == data
+    for each in (fd, read_end):
+        os.close(each)
+
+
+def test_larger_than_any(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_input, "MAX_SPOOLED", 1 << 18)
+    with pytest.raises(InvalidFormat, match="larger than"):
+        spool(store, gzip.compress(DATA), tmp_path)
 
 
 def test_full_disk(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
