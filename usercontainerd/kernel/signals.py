@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SIGCHLD = 17
+SIGPIPE = 13
 _SI_USER = 0  # sigaction(2): sent by kill(2)
 
 

@@ -265,6 +265,7 @@ def release_init(launch: Launch, plan: LaunchPlan) -> None:
 
 def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
     """Start pasta on the child's namespaces; it goes to the background once the network is up."""
+    from usercontainerd.kernel.signals import SIGPIPE
     from usercontainerd.kernel.spawning import spawn
 
     arguments = [
@@ -274,7 +275,8 @@ def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
         "--netns",
         f"/proc/{child}/ns/net",
     ]
-    return spawn(arguments, launch.environment)
+    # Debian 12's pasta takes an ignored SIGPIPE, which it would inherit, for a failure.
+    return spawn(arguments, launch.environment, reset_signals=(SIGPIPE,))
 
 
 def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outgoing: int) -> None:
