@@ -51,8 +51,8 @@ def run_enable(call: Call) -> int:
             start_container(manager, name)
 
     status = for_each(call, act)
-    if status == 0 and not lingers(context.user):
-        write_error("Started at your first login; at boot after: loginctl enable-linger\n")
+    if status == 0 and target in ("", DEFAULT_TARGET) and not lingers(context.user):
+        write_error("That is at your first login; for a start at boot: loginctl enable-linger\n")
     return status
 
 

@@ -124,7 +124,7 @@ def sort_containers(containers: list[Container], field: str) -> list[Container]:
 def _parse_count(text: str | None) -> int:
     if text is None:
         return -1
-    if not text.lstrip("-").isdecimal():
+    if not text.removeprefix("-").isdecimal():
         from usercontainerd.base.errors import InvalidArgument
 
         raise InvalidArgument(f'--last: "{text}" is no number')

@@ -140,7 +140,7 @@ def judge_setup(found: Inspection, effect: Effect, programs: str) -> Finding:
         first, more = found.problems[0], len(found.problems) - 1
         told = f"{first.what}: {first.where}" + (f" (and {more} more)" if more else "")
         return lost("set-up", told, "perhaps everything; `usercontainer setup --check` lists it", MEND_SETUP)
-    if effect.bus is not None and not effect.bus.endswith(programs.removesuffix(f"/{LIBEXEC}")):
+    if effect.bus is not None and not effect.bus.endswith(f" {programs.removesuffix(f'/{LIBEXEC}')}"):
         return lost(
             "set-up", f"in effect is {effect.bus}", "this copy is not the one that answers on D-Bus", ""
         )

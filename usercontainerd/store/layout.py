@@ -151,6 +151,7 @@ class Store:
             spread_directories,
         )  # late: who only reads needs none of it
 
+        says_format = self.check_format()
         for name in DIRECTORIES:
             path = f"{self.root}/{name}"
             try:
@@ -158,7 +159,7 @@ class Store:
             except OSError as error:
                 raise explain_write_error(error, path) from error
         spread_directories(self.staging)
-        if not self.check_format():
+        if not says_format:
             write_atomic(f"{self.root}/format", f"{_FORMAT_NAME} {FORMAT}\n".encode())
 
 

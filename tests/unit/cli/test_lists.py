@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.cli import ps
 from usercontainerd.cli.disk_usage import describe_total
 from usercontainerd.cli.image_tree import render_tree
 from usercontainerd.cli.images import describe_name, sort_lines
@@ -161,3 +162,10 @@ def test_totals_of_disk_usage() -> None:
         "Type": "Partial Downloads", "Total": 3, "TotalCount": 3, "Active": 1,
         "RawSize": 60, "RawReclaimable": 50, "Size": "60B", "Reclaimable": "50B (83%)",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["x", "--5", "-", "", "1.5"])
+def test_no_number_of_containers(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="is no number"):
+        ps._parse_count(text)
+    assert (ps._parse_count("3"), ps._parse_count("-1"), ps._parse_count(None)) == (3, -1, -1)

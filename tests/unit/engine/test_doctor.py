@@ -17,7 +17,11 @@ from usercontainerd.engine.host_checks import (
     judge_subordinate_ids,
     judge_user_namespaces,
 )
-from usercontainerd.engine.session_checks import judge_controllers, judge_units
+from usercontainerd.engine.installation import Copy
+from usercontainerd.engine.session_checks import judge_controllers, judge_setup, judge_units
+from usercontainerd.engine.setup_check import Effect, Inspection, Problem
+from usercontainerd.engine.setup_plan import Installed, Scope, plan_places
+from usercontainerd.engine.setup_record import Record
 from usercontainerd.engine.tool_checks import judge_crun, judge_policy
 from usercontainerd.trust.policy import parse_policy
 
@@ -175,3 +179,23 @@ def test_rendering() -> None:
         "                           mend: as above",
     ]
     assert "\x1b[32mfine" in render_findings([fine("a", "x")], True)
+
+
+def test_which_copy_is_set_up() -> None:
+    places = plan_places(Scope.USER, {"HOME": "/home/alice"})
+    own = Installed("/home/alice/v", "", Copy("/home/alice/v/libexec/usercontainerd", ("/s",)), "1", "3.13")
+    record = Record("1", own.prefix, "/s", "/usr/bin/python3", "3.13")
+    effect = Effect(None, None, "/x/usercontainerd.service, programs in /home/alice/v")
+    whole = Inspection(places, own, record, ())
+    assert judge_setup(whole, effect, own.copy.programs).verdict == Verdict.FINE
+    # One prefix may be the end of another.
+    assert judge_setup(whole, effect, "/v/libexec/usercontainerd").verdict == LOST
+    unset = judge_setup(Inspection(places, own, None, ()), effect, own.copy.programs)
+    assert (unset.verdict, "/home/alice/v is not set up" in unset.found) == (Verdict.MISSING, True)
+    broken = Inspection(places, own, record, (Problem("missing", "/a"), Problem("old", "/b")))
+    found = judge_setup(broken, effect, own.copy.programs)
+    assert (found.verdict, found.found) == (LOST, "missing: /a (and 1 more)")
+    package = judge_setup(
+        Inspection(places, None, None, ()), Effect(None, None, None), "/usr/libexec/usercontainerd"
+    )
+    assert package.found == "a package of the system"

@@ -39,8 +39,8 @@ def test_a_store_says_its_format(store: Store) -> None:
 
 
 def test_a_later_format_is_refused(store: Store) -> None:
-    store.prepare()
     file = Path(store.root, "format")
+    file.parent.mkdir(parents=True)
     file.write_text(f"usercontainerd-store {FORMAT + 1}\n")
     for use in (store.prepare, store.check_format, lambda: ImageStore(store)):
         with pytest.raises(
@@ -50,6 +50,7 @@ def test_a_later_format_is_refused(store: Store) -> None:
         assert caught.value.where == str(file)
         assert "XDG_DATA_HOME" in (caught.value.hint or "")
     assert file.read_text() == f"usercontainerd-store {FORMAT + 1}\n"
+    assert list(file.parent.iterdir()) == [file]  # none of our directories was made in it
 
 
 @pytest.mark.parametrize(
