@@ -6,6 +6,7 @@ may be newer than what it was started from.
 
 from __future__ import annotations
 
+import math
 import os
 
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer
@@ -157,7 +158,8 @@ def describe_config(definition: Definition, image: ImageConfiguration) -> dict[s
         "Annotations": dict(definition.annotations),
         "ExposedPorts": {port: {} for port in image.exposed_ports},
         "StopSignal": definition.stop_signal or image.stop_signal or "SIGTERM",
-        "StopTimeout": definition.stop_timeout if definition.stop_timeout != float("inf") else -1,
+        # docker's clients read whole seconds into an integer, and know -1 for no end.
+        "StopTimeout": -1 if math.isinf(definition.stop_timeout) else math.ceil(definition.stop_timeout),
     }
 
 
