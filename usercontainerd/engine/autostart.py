@@ -48,7 +48,7 @@ def find_wishes(paths: Paths, name: str) -> list[str]:
 
 def find_mask(paths: Paths, name: str) -> str:
     """Return the link that masks the container's unit (``systemctl --user mask``), "" if there is none."""
-    for place in (_user_units(paths), _ADMIN):
+    for place in (_user_units(paths), _ADMIN, paths.runtime_units):
         path = f"{place}/{unit_name(name)}"
         try:
             if os.readlink(path) == os.devnull:
@@ -56,6 +56,17 @@ def find_mask(paths: Paths, name: str) -> str:
         except OSError:
             continue
     return ""
+
+
+def _find_unmask(paths: Paths, mask: str) -> str:
+    """The command that takes a mask away: it depends on whose it is."""
+    if mask.startswith(f"{_ADMIN}/"):
+        return "sudo systemctl --global unmask"
+    return (
+        "systemctl --user --runtime unmask"
+        if mask.startswith(paths.runtime_units)
+        else "systemctl --user unmask"
+    )
 
 
 def enable_autostart(context: Context, manager: Manager, name: str, *, target: str = "") -> None:
@@ -70,7 +81,7 @@ def enable_autostart(context: Context, manager: Manager, name: str, *, target: s
     if target and not is_unit_name(target):
         raise InvalidArgument("not the name of a unit", where=target, hint=f"such as {DEFAULT_TARGET}")
     if mask := find_mask(paths, name):
-        raise InUse("the unit is masked", where=mask, hint=f"systemctl --user unmask {unit_name(name)}")
+        raise InUse("the unit is masked", where=mask, hint=f"{_find_unmask(paths, mask)} {unit_name(name)}")
     wanted = read_own_wishes(context, name)
     linked = bool(_find_links((_user_units(paths), _ADMIN), unit_name(name)))
     enough = target in wanted if target else bool(wanted or linked)

@@ -156,11 +156,27 @@ def test_what_only_another_can_change(home: Home, tmp_path: Path) -> None:
     with pytest.raises(InUse, match=r"administrator.*mask container@app\.service"):
         home.disable("app")
     admins.unlink()
-    home.units.mkdir(parents=True)
-    (home.units / "container@app.service").symlink_to("/dev/null")
-    with pytest.raises(InUse, match="unmask"):
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [
+        (".config/systemd/user", "systemctl --user unmask"),
+        ("run/systemd/user", "systemctl --user --runtime unmask"),
+        ("admin", "sudo systemctl --global unmask"),
+    ],
+)
+def test_what_is_masked_does_not_start(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, command: str
+) -> None:
+    monkeypatch.setattr(autostart, "_ADMIN", f"{tmp_path}/admin")
+    home.define("app", WANTED)
+    assert is_autostarted(home.paths, "app")
+    mask = tmp_path / place / "container@app.service"
+    mask.parent.mkdir(parents=True, exist_ok=True)
+    mask.symlink_to("/dev/null")
+    with pytest.raises(InUse, match=rf"is masked \({command} container@app\.service\)"):
         home.enable("app")
-    home.link("app")
     assert not is_autostarted(home.paths, "app")
 
 
