@@ -156,12 +156,12 @@ def list_names_of_image(slot: Slot, call: Call) -> Answer:
     return Answer({name.name: "" for name in names if name.name not in slot.before})
 
 
-def list_registries(_slot: Slot, call: Call) -> Answer:
+def list_registries(slot: Slot, call: Call) -> Answer:
     """The registries that are searched, and those with a login."""
     from usercontainerd.engine.local_images import read_registries
 
     found = dict.fromkeys(read_registries(call.context()).search, "searched for short names")
-    return Answer({**found, **list_logins(_slot, call).candidates})
+    return Answer({**found, **list_logins(slot, call).candidates})
 
 
 def list_logins(_slot: Slot, call: Call) -> Answer:
