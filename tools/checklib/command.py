@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 from machinelib.recipe import SUITE, SUITES
 
@@ -19,6 +20,11 @@ from checklib.lanes import (
     run_lint,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
 LANES = {
     "lint": "ruff, mypy, and reuse for licences",
     "unit": "tests/unit, here",
@@ -32,6 +38,9 @@ LANES = {
 # The private machine needs root to be built; an ordinary user has a session instead.
 LANES_OF_ROOT = ("lint", "unit", "machine", "native", "desktop", "rpm", "kernel")
 LANES_OF_USER = ("lint", "unit", "session")
+# Runs beside those that use one core at most, and is waited for before the next of the others.
+ASIDE = "rpm"
+BESIDE_IT = ("unit", "machine")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -49,7 +58,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run_lane(lane: str, tools: str, extra: list[str], options: argparse.Namespace) -> Outcome:
+def _run_lane(
+    lane: str, tools: str, extra: list[str], options: argparse.Namespace, *, silent: bool
+) -> Outcome:
     machine = ["--registry", "--suite", options.suite]
     if lane == "lint":
         return run_lint(tools)
@@ -65,7 +76,8 @@ def _run_lane(lane: str, tools: str, extra: list[str], options: argparse.Namespa
         return run_in_machine(lane, ["--desktop", *machine], ["tests/desktop"], extra)
     if lane == "rpm":
         # --bare: what is installed comes from the packages.
-        return run_in_machine(lane, ["--rpm", "--bare", "--registry"], ["tests/rpm"], extra, user="root")
+        machine = ["--rpm", "--bare", "--registry"]
+        return run_in_machine(lane, machine, ["tests/rpm"], extra, user="root", silent=silent)
     if lane == "session":
         return run_in_session(lane, options.image)
     return run_in_machine(lane, ["--kernel", *machine], ["tests/kernel"], extra)
@@ -83,13 +95,32 @@ def main(arguments: list[str]) -> int:
     extra = [*(["-k", options.k] if options.k else []), *options.rest]
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     tools = ensure_environment() if set(lanes) & {"lint", "unit", "machine"} else ""
-    outcomes = []
-    for lane in lanes:
-        if options.k and lane in ("lint", "session"):
-            continue
-        print(f"== {lane}: {LANES[lane]}", flush=True)
-        outcomes.append(_run_lane(lane, tools, extra, options))
+    chosen = [lane for lane in LANES if lane in lanes and not (options.k and lane in ("lint", "session"))]
+    outcomes = _run_lanes(chosen, lambda lane, silent: _run_lane(lane, tools, extra, options, silent=silent))
     return _print_summary(outcomes, selected=bool(options.k))
+
+
+def _run_lanes(lanes: list[str], run: Callable[[str, bool], Outcome]) -> list[Outcome]:
+    """Run each lane, one after the other but for the one that runs aside; what came of them, in the same order.
+
+    ``run`` gets a lane, and whether it is to print nothing before its end.
+    """
+    outcomes: dict[str, Outcome] = {}
+    waiting = ASIDE in lanes and bool(set(lanes) & set(BESIDE_IT))
+    with ThreadPoolExecutor(1) as pool:
+        aside: Future[Outcome] | None = None
+        for lane in lanes:
+            if lane in BESIDE_IT and waiting:
+                print(f"== {ASIDE}: {LANES[ASIDE]}; beside the next, prints at its end", flush=True)
+                aside, waiting = pool.submit(run, ASIDE, True), False
+            elif aside is not None and lane not in BESIDE_IT:
+                outcomes[ASIDE], aside = aside.result(), None
+            if lane not in outcomes and not (lane == ASIDE and aside is not None):
+                print(f"== {lane}: {LANES[lane]}", flush=True)
+                outcomes[lane] = run(lane, False)
+        if aside is not None:
+            outcomes[ASIDE] = aside.result()
+    return [outcomes[lane] for lane in lanes]
 
 
 def _print_summary(outcomes: list[Outcome], *, selected: bool) -> int:
