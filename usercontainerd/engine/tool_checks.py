@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 from usercontainerd.engine.components import PROGRAMS, ask_version, parse_version
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from usercontainerd.trust.policy import Policy
 
 LEAST_CRUN = (1, 8)
+LEAST_PASTA = "20240821"  # the first with --map-guest-addr; its versions are dates
 _NEEDED_FEATURES = ("+CAP", "+SECCOMP")
 _PACKAGES = {
     "requests": "images cannot be pulled",
@@ -65,7 +67,17 @@ def check_pasta(context: Context) -> Iterator[Finding]:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         yield lost("pasta", "/dev/net/tun cannot be opened", what, "sudo modprobe tun")
         return
-    yield fine("pasta", parse_version(first) or path)
+    yield judge_pasta(path, first, what)
+
+
+def judge_pasta(path: str, text: str, what: str) -> Finding:
+    """By what ``pasta --version`` printed; ``what`` is lost without it. Pure."""
+    # 2024_08_21.1d6142f of its makers, 0^20240821.g1d6142f of Fedora, 0.0~git20240821.1d6142f of Debian.
+    date = re.search(r"(20\d\d)_?(\d\d)_?(\d\d)", text)
+    version = parse_version(text)
+    if date is not None and "".join(date.groups()) < LEAST_PASTA:
+        return lost("pasta", f"version {version}", what, "install passt 2024_08_21 or later")
+    return fine("pasta", version or path)
 
 
 def check_init(_context: Context) -> Iterator[Finding]:

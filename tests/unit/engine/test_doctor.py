@@ -22,7 +22,7 @@ from usercontainerd.engine.session_checks import judge_controllers, judge_setup,
 from usercontainerd.engine.setup_check import Effect, Inspection, Problem
 from usercontainerd.engine.setup_plan import Installed, Scope, plan_places
 from usercontainerd.engine.setup_record import Record
-from usercontainerd.engine.tool_checks import judge_crun, judge_policy
+from usercontainerd.engine.tool_checks import judge_crun, judge_pasta, judge_policy
 from usercontainerd.trust.policy import parse_policy
 
 FINE, LOST, MISSING = Verdict.FINE, Verdict.LOST, Verdict.MISSING
@@ -90,6 +90,21 @@ def test_units() -> None:
 )
 def test_crun(text: str, verdict: str) -> None:
     assert judge_crun("/usr/bin/crun", text).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("pasta 2024_08_21.1d6142f", FINE),
+        ("pasta 0^20250503.g587980c-1.fc42.x86_64-pasta", FINE),
+        ("pasta 0.0~git20250503.587980c-2", FINE),
+        ("pasta 2024_08_14.61c0b0d", LOST),
+        ("pasta 0.0~git20230309.7c7625d-1", LOST),
+        ("pasta unknown version", FINE),
+    ],
+)
+def test_pasta_needs_a_version_with_the_options_that_are_used(text: str, verdict: str) -> None:
+    assert judge_pasta("/usr/bin/pasta", text, "the network").verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -187,7 +202,7 @@ def test_which_copy_is_set_up() -> None:
     record = Record("1", own.prefix, "/s", "/usr/bin/python3", "3.13")
     effect = Effect(None, None, "/x/usercontainerd.service, programs in /home/alice/v")
     whole = Inspection(places, own, record, ())
-    assert judge_setup(whole, effect, own.copy.programs).verdict == Verdict.FINE
+    assert judge_setup(whole, effect, own.copy.programs).verdict == FINE
     # One prefix may be the end of another.
     assert judge_setup(whole, effect, "/v/libexec/usercontainerd").verdict == LOST
     unset = judge_setup(Inspection(places, own, None, ()), effect, own.copy.programs)
