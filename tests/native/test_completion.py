@@ -29,6 +29,9 @@ LOAD = {
 
 @pytest.fixture(scope="module", autouse=True)
 def containers() -> Iterator[None]:
+    # What other tests have left would be offered, too.
+    run("usercontainer", "rm", "-f", "-a")
+    run("usercontainer", "rmi", "-f", "-a")
     run("usercontainer", "pull", "-q", BUSYBOX)
     for name in ("web", "db"):
         run("usercontainer", "create", "--name", name, BUSYBOX, "sleep", "1000")
@@ -81,8 +84,10 @@ LINES = {
     "usercontainer help doc\t": "<help> <doctor>",
     "usercontainer image help tre\t": "<image> <help> <tree>",
     "usercontainer logs --foll\tx": "<logs> <--follow> <x>",
-    "usercontainer stop \t": "<stop> <web>",
-    "usercontainer start \t": "<start> <db>",
+    "usercontainer stop w\t": "<stop> <web>",
+    "usercontainer stop d\t": "<stop> <d>",
+    "usercontainer start d\t": "<start> <db>",
+    "usercontainer start we\t": "<start> <we>",
     "usercontainer exec -it w\tsh": "<exec> <-it> <web> <sh>",
     "usercontainer container restart web d\t": "<container> <restart> <web> <db>",
     "usercontainer rmi loc\t": f"<rmi> <{BUSYBOX}>",
