@@ -177,7 +177,7 @@ def test_many_descriptors_of_many_clients() -> None:
         os.close(reader)
         os.close(writer)
 
-    # Once before: its first warning makes the daemon connect to the journal.
+    # Once before: its first warning makes the daemon connect to the journal, a second later.
     asyncio.run(asyncio.wait_for(play(1, 30), 120))
     pid = daemon_pid()
     at_start = list_fds(pid)
@@ -185,7 +185,7 @@ def test_many_descriptors_of_many_clients() -> None:
     assert daemon_pid() == pid
     try:
         wait_until(
-            lambda: len(list_fds(pid)) <= len(at_start), "the daemon has as many descriptors as at first"
+            lambda: len(list_fds(pid)) <= len(at_start) + 1, "the daemon has as many descriptors as at first"
         )
     except pytest.fail.Exception:
         print("at first:", *at_start, "\nnow:", *list_fds(pid), sep="\n")
