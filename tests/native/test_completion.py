@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,11 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest, place: Path) -> Iterator[Shell]:
-    yield from open_shell(request.param, place)
+    with open_shell(request.param, place) as opened:
+        yield opened
 
 
+@contextmanager
 def open_shell(kind: str, place: Path, load: str | None = None) -> Iterator[Shell]:
     # The containers stay alice's, although the shell's home is another.
     data = {
@@ -65,9 +68,11 @@ def open_shell(kind: str, place: Path, load: str | None = None) -> Iterator[Shel
         "XDG_CONFIG_HOME": str(place / "home/.config"),
     }
     shell = Shell(kind, place / "home", place / "bin", **data)
-    shell.run(LOAD[kind] if load is None else load)
-    yield shell
-    shell.close()
+    try:
+        shell.run(LOAD[kind] if load is None else load)
+        yield shell
+    finally:
+        shell.close()
 
 
 def carried_out(shell: Shell, keys: str) -> str:
@@ -142,7 +147,7 @@ def test_cursor_in_the_middle(shell: Shell) -> None:
 @pytest.mark.parametrize("kind", SHELLS)
 def test_nothing_typed_is_evaluated(kind: str, place: Path) -> None:
     # zsh's own expand-or-complete would expand.
-    for shell in open_shell(kind, place, "bindkey '^I' complete-word" if kind == "zsh" else None):
+    with open_shell(kind, place, "bindkey '^I' complete-word" if kind == "zsh" else None) as shell:
         for word in (
             "$(touch x)",
             "`touch x`",
@@ -174,7 +179,7 @@ def test_nothing_typed_is_evaluated(kind: str, place: Path) -> None:
 )
 def test_nothing_answered_is_evaluated(kind: str, answer: str, place: Path) -> None:
     (place / "bin" / "usercontainer").write_text(f"#!/bin/sh\nprintf '{answer}\\n'\ntouch called\n")
-    for shell in open_shell(kind, place):
+    with open_shell(kind, place) as shell:
         shell.press("usercontainer rmi \t\t")
         shell.forget_line()
     assert (place / "home" / "called").exists()
@@ -184,19 +189,19 @@ def test_nothing_answered_is_evaluated(kind: str, answer: str, place: Path) -> N
 @pytest.mark.parametrize("breaks", [" \t\n", " \t\n=", " \t\n\"'@><=;|&(:"])
 def test_characters_that_part_words(breaks: str, place: Path) -> None:
     quoted = "$'" + breaks.replace("\t", "\\t").replace("\n", "\\n").replace("'", "\\'") + "'"
-    for shell in open_shell("bash", place, f"COMP_WORDBREAKS={quoted}; {LOAD['bash']}"):
+    with open_shell("bash", place, f"COMP_WORDBREAKS={quoted}; {LOAD['bash']}") as shell:
         for keys in ("usercontainer rmi localhost:5000/bu\t", "usercontainer rmi localhost:\t"):
             assert carried_out(shell, keys) == f"<rmi> <{BUSYBOX}>"
         assert carried_out(shell, "usercontainer create --pull=nev\ti") == "<create> <--pull=never> <i>"
 
 
 def test_bash_completion_loads_it(place: Path) -> None:
-    for shell in open_shell("bash", place, "source /usr/share/bash-completion/bash_completion"):
+    with open_shell("bash", place, "source /usr/share/bash-completion/bash_completion") as shell:
         assert carried_out(shell, "usercontainer rmi localhost:5000/bu\t") == f"<rmi> <{BUSYBOX}>"
 
 
 def test_redirections_complete_files(place: Path) -> None:
-    for shell in open_shell("bash", place):
+    with open_shell("bash", place) as shell:
         shell.run("usercontainer stop web > a\t")
     assert "<stop> <web>" in (place / "home" / "a file.toml").read_text()
 
@@ -212,13 +217,13 @@ PRINTED = {
 @pytest.mark.parametrize("name", ["docker", "podman"])
 def test_other_names(kind: str, name: str, place: Path) -> None:
     shutil.copy(TOP / "compat" / name, place / "bin" / name)
-    for shell in open_shell(kind, place, PRINTED[kind]):
+    with open_shell(kind, place, PRINTED[kind]) as shell:
         assert carried_out(shell, f"{name} rmi localhost:5000/bu\t") == f"<rmi> <{BUSYBOX}>"
 
 
 @pytest.mark.parametrize("kind", SHELLS)
 def test_aliases(kind: str, place: Path) -> None:
-    for shell in open_shell(kind, place, f"alias docker=usercontainer; {PRINTED[kind]}"):
+    with open_shell(kind, place, f"alias docker=usercontainer; {PRINTED[kind]}") as shell:
         assert carried_out(shell, "docker rmi localhost:5000/bu\t") == f"<rmi> <{BUSYBOX}>"
 
 
@@ -228,7 +233,7 @@ def test_others_commands_are_left_alone(kind: str, place: Path) -> None:
     (place / "bin" / "podman").write_bytes(b"\x7fELF\0\0" + b"\0" * 4096)
     (place / "bin" / "podman").chmod(0o755)
     asks = {"bash": "complete -p podman", "zsh": "echo ${_comps[podman]}", "fish": "complete -c podman"}
-    for shell in open_shell(kind, place, PRINTED[kind]):
+    with open_shell(kind, place, PRINTED[kind]) as shell:
         assert "_usercontainer" not in shell.run(asks[kind]).partition("podman")[2]
 
 
@@ -249,5 +254,5 @@ def test_scripts_of_the_package_for_docker(place: Path) -> None:
         "fish": ":",
     }
     for kind, load in loads.items():
-        for shell in open_shell(kind, place, load):
+        with open_shell(kind, place, load) as shell:
             assert carried_out(shell, "docker rmi localhost:5000/bu\t") == f"<rmi> <{BUSYBOX}>"

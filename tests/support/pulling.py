@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,10 +72,14 @@ def snapshot(context: Context) -> list[str]:
     )
 
 
-def wait_for_children() -> None:
+def wait_for_children(seconds: float = 30) -> None:
     """No worker may be left, and no zombie."""
+    end = time.monotonic() + seconds
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, 0)
+        while os.waitpid(-1, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                pytest.fail(f"a child is still there after {seconds} s")
+            time.sleep(0.01)
 
 
 def pull(context: Context, registry: FakeRegistry, name: str = "app:latest") -> Path:

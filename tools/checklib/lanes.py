@@ -16,7 +16,7 @@ MACHINE = f"{TOP}/tools/machine"
 TEST_LIMIT = 300  # seconds for one test here: a hang is a failure with a traceback
 MACHINES = 2  # that share the native lane
 LANE_LIMIT = 1800  # seconds for a whole lane in a machine, on a host with other work too
-GUEST_PYTEST = ["python3", "-m", "pytest", "-p", "no:cacheprovider"]
+GUEST_PYTEST = ["python3", "-m", "pytest", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT}"]
 
 
 @dataclass(frozen=True)

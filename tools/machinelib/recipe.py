@@ -22,7 +22,8 @@ _PACKAGES = _list_words("""
     systemd systemd-sysv dbus dbus-user-session libpam-systemd
     uidmap crun passt fuse-overlayfs podman catatonit aardvark-dns docker-registry skopeo buildah gnupg openssl
     python3 python3-dbus-next python3-systemd python3-pyroute2 python3-requests python3-toml
-    python3-rich python3-isal python3-zstandard python3-gpg python3-cryptography python3-pytest python3-hypothesis
+    python3-rich python3-isal python3-zstandard python3-gpg python3-cryptography
+    python3-pytest python3-pytest-timeout python3-hypothesis
     iproute2 procps kmod nftables strace attr curl ca-certificates man-db busybox-static bash-completion zsh fish
 """)
 
