@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -13,11 +15,12 @@ import pytest
 from dbus_next import Message, MessageType, Variant
 from dbus_next.aio import MessageBus
 
-from tests.support.bus import CONTAINER, IMAGE, JOB, MANAGER, NAME, ROOT, call_manager, finish_job, read
+from tests.support.bus import CONTAINER, IMAGE, JOB, MANAGER, NAME, ROOT, call, call_manager, finish_job, read
 from tests.support.containers import BUSYBOX, Container, run, wait_until
 
 Make = Callable[..., Container]
 SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo first; sleep 1000"]\nnetwork = "none"\nstop_timeout = 0\n'
+PATIENCE = 60.0  # seconds for anything that is waited for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +48,10 @@ class Client:
             body=body,
             unix_fds=fds,
         )
-        reply = await self.bus.call(message)
+        try:
+            reply = await asyncio.wait_for(self.bus.call(message), PATIENCE)
+        except TimeoutError:
+            pytest.fail(f"waited {PATIENCE} s in vain: the answer to {member}")
         assert reply is not None
         return reply
 
@@ -64,9 +70,25 @@ def with_client(test: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def read_all(fd: int) -> bytes:
-    with open(fd, "rb") as file:
-        return file.read()
+async def read_some(fd: int, what: str, count: int = 100) -> bytes:
+    """Read what comes next, b"" at the end. In no thread: one that reads for ever cannot be ended."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    end = time.monotonic() + PATIENCE
+    while not poller.poll(0):
+        if time.monotonic() > end:
+            pytest.fail(f"waited {PATIENCE} s in vain: {what}")
+        await asyncio.sleep(0.01)
+    return os.read(fd, count)
+
+
+async def read_all(fd: int, what: str) -> bytes:
+    """Read to the end, and close."""
+    data = b""
+    while more := await read_some(fd, f"{what}, after {data[-200:]!r}", 65536):
+        data += more
+    os.close(fd)
+    return data
 
 
 def path_of(one: Container) -> str:
@@ -81,14 +103,14 @@ def test_logs_come_on_a_pipe(container: Make) -> None:
     async def test(client: Client) -> None:
         reply = await client.call(path_of(one), CONTAINER, "Logs", "a{sv}", [{}], [])
         assert reply.message_type is MessageType.METHOD_RETURN, reply.body
-        assert await asyncio.to_thread(read_all, reply.unix_fds[0]) == b"first\n"
+        assert await read_all(reply.unix_fds[0], "the log and its end") == b"first\n"
         reply = await client.call(
             path_of(one), CONTAINER, "Logs", "a{sv}", [{"follow": Variant("b", True)}], []
         )
         follower = reply.unix_fds[0]
-        assert await asyncio.to_thread(os.read, follower, 100) == b"first\n"
+        assert await read_some(follower, "the first line of the log") == b"first\n"
         one.stop()
-        assert await asyncio.to_thread(read_all, follower) == b""
+        assert await read_all(follower, "the end of the followed log") == b""
 
     with_client(test)
 
@@ -128,8 +150,8 @@ def test_a_command_with_descriptors(container: Make) -> None:
             os.close(fd)
         os.write(pipes[0][1], b"hello\n")
         os.close(pipes[0][1])
-        assert await asyncio.to_thread(read_all, pipes[1][0]) == b"hello 42 /tmp\n"
-        assert await asyncio.to_thread(read_all, pipes[2][0]) == b"bad\n"
+        assert await read_all(pipes[1][0], "the command's output and its end") == b"hello 42 /tmp\n"
+        assert await read_all(pipes[2][0], "the command's errors and their end") == b"bad\n"
         found = await client.finish(reply.body[0])
         assert (found["State"], found["Result"]) == ("done", {"exit-status": 3})
 
@@ -176,7 +198,7 @@ def test_a_terminal(container: Make) -> None:
         terminal = reply.unix_fds[0]
         shown = b""
         while b"99" not in shown:
-            shown += await asyncio.to_thread(os.read, terminal, 100)
+            shown += await read_some(terminal, f"the terminal's size, after {shown!r}")
         assert b"33 99" in shown
         os.write(terminal, b"\n")
         found = await client.finish(reply.body[1])
@@ -284,7 +306,7 @@ def logins_underway() -> str:
 
 def test_a_pull_is_cancelled() -> None:
     (job,) = call_manager("Pull", "sa{sv}", "localhost:5000/big-or-not:latest", "0")
-    subprocess.run(["busctl", "--user", "call", NAME, job, JOB, "Cancel", "a{sv}", "0"], check=True)
+    call(job, JOB, "Cancel", "a{sv}", "0")
     assert finish_job(job)["State"] in ("cancelled", "failed")
 
 
@@ -307,8 +329,13 @@ def test_one_who_floods_and_never_reads_holds_up_nobody() -> None:
     )
     with subprocess.Popen(["python3", "-c", flood, address], stdout=-1, stderr=-3, text=True) as flooder:
         assert flooder.stdout is not None
-        assert flooder.stdout.readline() == "sent\n"
-        for _ in range(20):
-            assert read(ROOT, MANAGER, "Version")
-        flooder.kill()
+        try:
+            poller = select.poll()
+            poller.register(flooder.stdout, select.POLLIN)
+            assert poller.poll(PATIENCE * 1000), "the flooder has not sent everything"
+            assert flooder.stdout.readline() == "sent\n"
+            for _ in range(20):
+                assert read(ROOT, MANAGER, "Version")
+        finally:
+            flooder.kill()
     assert call_manager("ListContainers", "a{sv}", "0")
