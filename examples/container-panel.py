@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A small panel for containers: lists them live, starts and stops them, pulls images, shows logs.
+"""A small panel for containers: lists them live, starts and stops them, also at login; pulls images, shows logs.
 
 An example for application developers, to copy from: everything that it knows of containers comes over the session
 bus from org.usercontainer1 (see org.usercontainer1(5)), by nothing but GIO. It needs GTK 4, libadwaita 1.6 and
@@ -215,9 +215,22 @@ class ContainerPage(Adw.NavigationPage):
         self.stack.add_named(self.empty, "empty")
         self.stack.add_named(self.scroller, "log")
 
-        layout = Adw.ToolbarView(content=self.stack)
+        # Who moves it asks for something; it shows what is so once the service says that it is.
+        self.autostart = Gtk.Switch(valign=Gtk.Align.CENTER)
+        self.on_switched = self.autostart.connect("state-set", self.switch_autostart)
+        row = Adw.ActionRow(
+            title="Start With the Session",
+            subtitle="Whenever you log in",
+            activatable_widget=self.autostart,
+        )
+        row.add_suffix(self.autostart)
+        rows = Gtk.ListBox(selection_mode=Gtk.SelectionMode.NONE)
+        rows.append(row)
+
+        layout = Adw.ToolbarView(content=self.stack, bottom_bar_style=Adw.ToolbarStyle.RAISED)
         layout.add_top_bar(header)
         layout.add_top_bar(self.banner)
+        layout.add_bottom_bar(rows)
         self.set_child(layout)
         self.connect("hidden", lambda _page: self.cancellable.cancel())
         self.open_log()
@@ -232,8 +245,17 @@ class ContainerPage(Adw.NavigationPage):
         failure = explain_failure(self.proxy)
         self.banner.set_title(f"This container failed: {failure}")
         self.banner.set_revealed(bool(failure))
+        enabled = bool(read(self.proxy, "Autostart"))
+        with self.autostart.handler_block(self.on_switched):
+            self.autostart.set_active(enabled)
+            self.autostart.set_state(enabled)
         if read(self.proxy, "State") == "running" and not self.following:
             self.open_log()
+
+    def switch_autostart(self, switch: Gtk.Switch, wanted: bool) -> bool:
+        """Have it start with the session, or not. True: that it is so is still to come."""
+        switch.activate_action(f"app.{'enable' if wanted else 'disable'}", GLib.Variant("s", self.name))
+        return True
 
     def open_log(self) -> None:
         """Ask for the log: it comes on a pipe, whose reading end is in the answer."""
@@ -635,6 +657,17 @@ class Window(Adw.ApplicationWindow):
         if proxy is not None:
             call(proxy, method, failed=self.say)
 
+    def set_autostart(self, enabled: bool, name: str) -> None:
+        """Have a container start with the session, or not. It shows in its property Autostart."""
+
+        def fail(message: str) -> None:
+            self.say(message)
+            self.update()  # the switch goes back
+
+        proxy = self.find(name)
+        if proxy is not None:
+            call(proxy, "SetAutostart", GLib.Variant("(ba{sv})", (enabled, {})), failed=fail)
+
     def show_container(self, name: str) -> None:
         """Go to the page of a container."""
         proxy = self.find(name)
@@ -670,6 +703,10 @@ class Application(Adw.Application):
         super().__init__(application_id="org.example.ContainerPanel")
         for name in ("start", "stop", "restart"):
             self.add_text_action(name, lambda target, name=name: self.window.act(name.capitalize(), target))
+        for name, enabled in (("enable", True), ("disable", False)):
+            self.add_text_action(
+                name, lambda target, enabled=enabled: self.window.set_autostart(enabled, target)
+            )
         for name, method in (("show", "show_container"), ("pull", "pull")):
             self.add_text_action(name, lambda target, method=method: getattr(self.window, method)(target))
         for name, method in (("cancel-pull", "cancel_pull"), ("back", "go_back"), ("connect", "try_again")):

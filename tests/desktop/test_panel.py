@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bus import CONTAINER, call_manager, read
 from tests.support.containers import BUSYBOX, Container, run, wait_until
 from tests.support.desktop import Display, Panel
 from tests.support.fakeregistry import Handler, build_tar, file
@@ -126,6 +127,50 @@ def test_a_log_that_grows(panel: Panel, container: Make, take_picture: Take) -> 
     panel.activate("back")
     panel.wait_for("Running · ")
     panel.wait_without("one more line")
+
+
+def test_a_switch_for_the_session(panel: Panel, container: Make, take_picture: Take) -> None:
+    container(SERVE.format(image=WEB_IMAGE), "web").start()
+    panel.wait_for("web")
+    panel.activate("show", "web")
+    panel.wait_for("ready for connections", "Start With the Session")
+    assert not panel.is_on("Start With the Session")
+    panel.toggle("Start With the Session")
+    wait_until(lambda: panel.is_on("Start With the Session"), "the switch is on")
+    wait_until(lambda: autostarts("web"), "it starts with the session")
+    take_picture("panel-autostart")
+    # What others do shows, too.
+    run("usercontainer", "disable", "web")
+    wait_until(lambda: not panel.is_on("Start With the Session"), "the switch is off")
+    assert not autostarts("web")
+    panel.activate("enable", "web")
+    wait_until(lambda: panel.is_on("Start With the Session"), "the switch is on again")
+    panel.toggle("Start With the Session")
+    wait_until(lambda: not autostarts("web"), "it starts with the session no more")
+    wait_until(lambda: not panel.is_on("Start With the Session"), "the switch is off again")
+    panel.activate("back")
+
+
+def test_a_switch_that_cannot_be_moved(panel: Panel, container: Make) -> None:
+    """The service says why, and the switch shows what is so."""
+    container(SERVE.format(image=WEB_IMAGE), "web")
+    panel.wait_for("web")
+    panel.activate("show", "web")
+    panel.wait_for("Start With the Session")
+    run("systemctl", "--user", "mask", "container@web")
+    try:
+        panel.toggle("Start With the Session")
+        panel.wait_for("mask")
+    finally:
+        run("systemctl", "--user", "unmask", "container@web")
+    wait_until(lambda: not panel.is_on("Start With the Session"), "the switch is off")
+    panel.press("Dismiss")
+    panel.activate("back")
+
+
+def autostarts(name: str) -> bool:
+    (path,) = call_manager("GetContainer", "sa{sv}", name, "0")
+    return bool(read(path, CONTAINER, "Autostart"))
 
 
 def count_starts(panel: Panel) -> int:

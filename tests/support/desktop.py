@@ -20,6 +20,7 @@ PANEL_NAME = "org.example.ContainerPanel"
 SIZE = (560, 520)
 BORDER = 5  # of a window where no compositor draws its shadow
 PATIENCE = 30.0
+SWITCHES = ("check box", "switch", "toggle button")  # what versions of GTK call them
 
 
 class Display:
@@ -126,6 +127,27 @@ class Panel:
     def wait_without(self, part: str) -> None:
         """Wait until this can be read no more."""
         wait_until(lambda: not self.shows(part), f"{part} goes from {self.texts()}", PATIENCE)
+
+    def is_on(self, name: str) -> bool:
+        """Whether the switch of this name is on."""
+        from gi.repository import Atspi
+
+        states = self._find_switch(name).get_state_set()
+        return any(states.contains(each) for each in (Atspi.StateType.CHECKED, Atspi.StateType.PRESSED))
+
+    def toggle(self, name: str) -> None:
+        """Move the switch of this name."""
+        from gi.repository import Atspi
+
+        assert Atspi.Action.do_action(self._find_switch(name).get_action_iface(), 0)
+
+    def _find_switch(self, name: str) -> Any:
+        nodes = list(self._walk())
+        for node in nodes:
+            if node.get_role_name() in SWITCHES and node.get_name() == name:
+                return node
+        roles = [(node.get_role_name(), node.get_name()) for node in nodes]
+        pytest.fail(f"there is no switch {name!r}: {roles}")
 
     def press(self, name: str, row: str = "") -> None:
         """Press the button of this name, in the row that has this text."""

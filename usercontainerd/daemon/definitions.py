@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, NoSuchContainer
-from usercontainerd.base.names import check_container_name, is_template_name
+from usercontainerd.base.names import check_container_name, is_template_name, unit_name
 from usercontainerd.daemon.connection import Variant
 from usercontainerd.engine.autostart import forget_choice
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
@@ -131,4 +131,6 @@ def remove_definition(context: Context, manager: Manager, name: str) -> None:
     remove_file(path)
     if not has_definition(context.paths, name):
         forget_choice(context.paths, name)
-    reload_definitions(manager)  # which forgets how it ended, too
+        if not is_template_name(name):
+            manager.reset_failed(unit_name(name))  # a reload forgets how it ended, but not a failure
+    reload_definitions(manager)
