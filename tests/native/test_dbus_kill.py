@@ -11,12 +11,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.support.bus import CONTAINER, MANAGER, NAME, ROOT, busctl, call, call_manager, read
 from tests.support.busfuzz import daemon_pid
 from tests.support.containers import BUSYBOX, Container, run, wait_until
 
 Make = Callable[..., Container]
+STAGES = Path.home() / ".local/share/usercontainerd/tmp"
 KILLS = int(os.environ.get("USERCONTAINER_KILLS", "8"))
 SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 WEB = "localhost:5000/web:latest"
@@ -73,10 +75,11 @@ def test_killed_at_random_moments(container: Make) -> None:
     wait_until(
         lambda: busctl("call", NAME, ROOT, MANAGER, "ListImages", "a{sv}", "0").returncode == 0, "it answers"
     )
-    # Jobs that lost their daemon have ended, and what they left half-done is swept up by the next one.
+    # Jobs that lost their daemon have ended, and what they left half-done is swept up by the next daemon.
     wait_until(lambda: run("pgrep", "-fc", '"operation"', check=False).stdout.strip() == "0", "jobs are gone")
-    run("usercontainer", "pull", "-q", WEB)
+    wait_until(lambda: not list(STAGES.glob("*")), "nothing is left half-done")
     done = run("usercontainer", "system", "check", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    run("usercontainer", "pull", "-q", WEB)
     call(path_of(moving), CONTAINER, "Start", "a{sv}", "0")
     assert moving.show("ActiveState") == "active"

@@ -23,6 +23,7 @@ from usercontainerd.daemon.manager import ManagerObject
 from usercontainerd.daemon.server import OBJECT_MANAGER, Server
 from usercontainerd.daemon.streams import Streams
 from usercontainerd.daemon.watching import watch_disk, watch_systemd
+from usercontainerd.engine.local_images import has_leftovers
 from usercontainerd.systemd.manager import Manager
 
 TYPE_CHECKING = False
@@ -95,6 +96,13 @@ class Service:
         await self.board.refresh_all()
         self.board.refresh_images()
         self.keep(self.loop.create_task(self.board.keep_true()))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        # When a daemon is killed, systemd kills its jobs: no half of theirs is left, once there is one again.
+        if has_leftovers(self.context):
+            request = json.dumps({"operation": "sweep"})
+            self.start_program("job", [request], stdin=self.null, stdout=self.null)
 
     def close(self) -> None:
         """End what is left."""

@@ -207,6 +207,14 @@ def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
     return {"findings": [finding.as_dict() for finding in run_checks(context)]}
 
 
+def sweep(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
+    """What killed processes have left."""
+    from usercontainerd.engine.local_images import sweep_leftovers
+
+    sweep_leftovers(context)
+    return {}
+
+
 OPERATIONS: dict[str, Operation] = {
     "check": check,
     "doctor": doctor,
@@ -219,6 +227,7 @@ OPERATIONS: dict[str, Operation] = {
     "pull": pull,
     "push": push,
     "save": save,
+    "sweep": sweep,
 }
 
 

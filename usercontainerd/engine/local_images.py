@@ -107,6 +107,26 @@ def empty_trash(context: Context) -> None:
             worker.remove(store.trash, names)
 
 
+def has_leftovers(context: Context) -> bool:
+    """Tell whether there may be something that killed processes have left half-made, or work that is under way."""
+    store = Store(context.paths)
+    for directory in (store.staging, store.trash):
+        try:
+            if os.listdir(directory):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def sweep_leftovers(context: Context) -> None:
+    """Delete what killed processes have left half-made; who is at work is not disturbed. Raises ``StoreError``."""
+    from usercontainerd.store.stage import sweep_stages
+
+    sweep_stages(open_images(context).store)
+    empty_trash(context)
+
+
 def current_time() -> int:
     """Seconds since the epoch."""
     return int(time.time())
