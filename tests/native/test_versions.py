@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bus import MANAGER, NAME, ROOT, busctl
 from tests.support.containers import BUSYBOX, Container, run, wait_until
 from tests.support.places import Place
 from usercontainerd import __version__
@@ -100,3 +101,25 @@ def test_a_store_of_a_later_version(store_place: Place) -> None:
         assert "install the later version again" in told.stderr, words
     (store_place.root / "format").write_text("usercontainerd-store 1\n", encoding="ascii")
     assert store_place.run("system", "check").stderr == "the store is whole\n"
+
+
+def test_a_store_of_a_later_version_over_the_bus(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+    form = Path.home() / ".local/share/usercontainerd/format"
+    before = form.read_text(encoding="ascii")
+    run("systemctl", "--user", "stop", "usercontainerd")
+    form.write_text("usercontainerd-store 7\n", encoding="ascii")
+    try:
+        listed = busctl("call", NAME, ROOT, MANAGER, "ListContainers", "a{sv}", "0")
+        assert one.name in listed.stdout, listed.stderr
+        told = busctl("call", NAME, ROOT, MANAGER, "ListImages", "a{sv}", "0")
+        assert told.returncode != 0
+        assert "a later version of usercontainerd has made this store" in told.stderr
+    finally:
+        form.write_text(before, encoding="ascii")
+    run("systemctl", "--user", "reload", "usercontainerd")
+    wait_until(
+        lambda: busctl("call", NAME, ROOT, MANAGER, "ListImages", "a{sv}", "0").returncode == 0,
+        "it reads the store again",
+    )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 
+from usercontainerd.base.errors import StoreError
 from usercontainerd.base.names import container_name, unit_name
 from usercontainerd.daemon.connection import RemoteError
 from usercontainerd.daemon.container import ContainerObject
@@ -41,6 +42,7 @@ class Board:
         self._paths = service.context.paths
         self.containers: dict[str, ContainerObject] = {}
         self.images: dict[str, ImageObject] = {}
+        self.images_error: StoreError | None = None
         self._dirty: set[str] = set()
         self._all_dirty = False
         self._images_dirty = False
@@ -114,8 +116,13 @@ class Board:
             self._service.report_counts()
 
     def refresh_images(self) -> None:
-        """Read all images anew."""
-        records = {record.id.hex: record for record in list_images(self._service.context)}
+        """Read all images anew; of a store that cannot be read, none, and ``images_error`` says why."""
+        self.images_error = None
+        try:
+            records = {record.id.hex: record for record in list_images(self._service.context)}
+        except StoreError as error:
+            logger.warning("cannot look at images: %s", error)
+            records, self.images_error = {}, error
         for key, record in records.items():
             one = self.images.get(key)
             if one is None:

@@ -106,7 +106,10 @@ class ManagerObject(Provider):
 
     async def _list_images(self, _call: Call, options: Options) -> list[list[Any]]:
         options.finish()
-        return [one.describe() for one in self._service.board.images.values()]
+        board = self._service.board
+        if board.images_error is not None:
+            raise board.images_error
+        return [one.describe() for one in board.images.values()]
 
     async def _get_image(self, _call: Call, reference: str, options: Options) -> str:
         options.finish()
