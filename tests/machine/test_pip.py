@@ -81,6 +81,7 @@ class Machine:
 
 
 def keep_machine(name: str, *options: str) -> Iterator[Machine]:
+    run_machine("stop", "--name", name)  # of tests that were killed
     booted = run_machine("boot", "--name", name, "--registry", "--pip", *options)
     assert booted.returncode == 0, booted.stderr
     yield Machine(name)
