@@ -211,7 +211,7 @@ def test_a_shell_gets_a_pipe_since_its_programs_end_at_once(container: Make) -> 
 
 
 def test_inspect_says_what_was_chosen_and_why(container: Make) -> None:
-    one = container(define_script("sleep 1000", ""))
+    one = container(define_script("sleep 1000", "stop_timeout = 0"))
     assert inspect_output(one) == {"output": "auto"}
     one.start()
     assert inspect_output(one) == {"output": "pipe", "reason": "sh runs other programs"}

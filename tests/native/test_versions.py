@@ -17,7 +17,8 @@ from usercontainerd import __version__
 
 Make = Callable[..., Container]
 SLEEPER = (
-    f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo > /written; exec sleep 1000"]\nnetwork = "none"\n'
+    f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo > /written; exec sleep 1000"]\n'
+    'network = "none"\nstop_timeout = 1\n'
 )
 DATA = Path(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) / "usercontainerd"
 

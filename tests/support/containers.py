@@ -110,6 +110,9 @@ class Container:
         return self.journal()
 
     def remove(self) -> None:
+        # A shell does not end at SIGTERM: nobody waits for its stop timeout here. Killed alone, it might be restarted.
+        run("systemctl", "--user", "stop", "--no-block", self.unit, check=False)
+        run("systemctl", "--user", "kill", "--kill-whom=main", "--signal=KILL", self.unit, check=False)
         run("systemctl", "--user", "stop", self.unit, check=False)
         run("systemctl", "--user", "reset-failed", self.unit, check=False)
         self.path.unlink(missing_ok=True)
