@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -69,7 +70,9 @@ def _demo_in_kernel(port: int) -> bool:
     result = machine.run(script)
     print(result.output)
     if result.status == 0:
-        tell_memory_story(Story(machine))
+        story = Story(machine)
+        story.number = len(re.findall(r"^\d+\. ", result.output, re.MULTILINE))
+        tell_memory_story(story)
     return result.status == 0
 
 
