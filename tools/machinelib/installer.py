@@ -15,9 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from usercontainerd.base.programs import LIBEXEC, SYSTEM_PREFIX
+from usercontainerd.base.programs import LIBEXEC, PACKAGE, SYSTEM_PREFIX
 from usercontainerd.engine.installation import (
-    PACKAGE,
     PACKAGE_KINDS,
     RULES,
     Copy,

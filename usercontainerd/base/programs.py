@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+PACKAGE = "usercontainerd"
+SHIPPED = "shipped"  # below the package in a wheel: what a checkout has at its top
 SYSTEM_PREFIX = "/usr"
 LIBEXEC = "libexec/usercontainerd"  # below a prefix
 _SITES = ("site-packages", "dist-packages")
@@ -82,6 +84,16 @@ def find_prefix(top: str) -> str | None:
     if site in _SITES and version.startswith("python") and name in _LIBRARIES:
         return prefix
     return None
+
+
+def list_places(source: str, target: str, package: str = __file__) -> tuple[str, ...]:
+    """Return the directories where files of this very copy may lie, the first that has them first.
+
+    They are a checkout's or a wheel's ``source``, or ``target`` below the prefix. Pure.
+    """
+    top = find_top(package)
+    shipped = f"{top}/{PACKAGE}/{SHIPPED}/{source}"
+    return f"{top}/{source}", shipped, f"{find_prefix(top) or SYSTEM_PREFIX}/{target}"
 
 
 def find_programs(package: str = __file__) -> Programs:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from usercontainerd.base.errors import HostError, InvalidArgument
-from usercontainerd.base.programs import find_programs
+from usercontainerd.base.programs import list_places
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 
@@ -52,13 +50,7 @@ def run_completion(call: Call) -> int:
 def read_script(shell: str) -> str:
     """Return the script of this very copy: a checkout's, a wheel's, else that of the prefix. Raises ``HostError``."""
     name, directory = SCRIPTS[shell]
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    prefix = os.path.dirname(os.path.dirname(find_programs().command))
-    places = (
-        f"{os.path.dirname(package)}/completions/{name}",
-        f"{package}/shipped/completions/{name}",
-        f"{prefix}/share/{directory}/{name}",
-    )
+    places = [f"{place}/{name}" for place in list_places("completions", f"share/{directory}")]
     for path in places:
         try:
             with open(path, encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from xml.etree import ElementTree
 
-from usercontainerd.base.programs import SYSTEM_PREFIX, find_prefix, find_top
+from usercontainerd.base.programs import list_places
 
 _EMITS = "org.freedesktop.DBus.Property.EmitsChangedSignal"
 
@@ -56,10 +56,9 @@ class Interface:
 
 def find_descriptions(package: str = __file__) -> str:
     """Return the directory of the XML files: this checkout's, those in this wheel, else those of its prefix."""
-    top = find_top(package)
-    candidates = (f"{top}/dbus", f"{top}/usercontainerd/shipped/dbus")
-    found = (each for each in candidates if os.path.exists(f"{each}/org.usercontainer1.Manager.xml"))
-    return next(found, f"{find_prefix(top) or SYSTEM_PREFIX}/share/dbus-1/interfaces")
+    places = list_places("dbus", "share/dbus-1/interfaces", package)
+    found = (each for each in places if os.path.exists(f"{each}/org.usercontainer1.Manager.xml"))
+    return next(found, places[-1])
 
 
 def read_interface(directory: str, name: str) -> Interface:

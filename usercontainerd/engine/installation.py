@@ -16,9 +16,7 @@ from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.base.programs import LIBEXEC, SYSTEM_PREFIX
 from usercontainerd.base.unitfile import quote_word
 
-PACKAGE = "usercontainerd"
 INTERPRETER = "/usr/bin/python3"
-SHIPPED = "shipped"  # below the package in a wheel: the sources of the table, which a checkout has at its top
 
 
 class Kind(StrEnum):

@@ -9,8 +9,16 @@ from collections.abc import Iterable, Iterator
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import HostError, InvalidArgument
-from usercontainerd.base.programs import LIBEXEC, SYSTEM_PREFIX, find_prefix, find_top, is_checkout
-from usercontainerd.engine.installation import PACKAGE, SHIPPED, SOURCES, Copy
+from usercontainerd.base.programs import (
+    LIBEXEC,
+    PACKAGE,
+    SHIPPED,
+    SYSTEM_PREFIX,
+    find_prefix,
+    find_top,
+    is_checkout,
+)
+from usercontainerd.engine.installation import SOURCES, Copy
 from usercontainerd.engine.setup_plan import Installed, Scope
 
 _SITES = ("site-packages", "dist-packages")

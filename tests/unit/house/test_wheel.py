@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from usercontainerd.engine.installation import RULES, SHIPPED, Kind, select_names
+from usercontainerd.base.programs import SHIPPED
+from usercontainerd.engine.installation import RULES, Kind, select_names
 
 TOP = Path(__file__).resolve().parents[3]
 # A checkout's own, and what tools leave in it.
