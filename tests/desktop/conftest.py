@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.support.bus import bus_image
 from tests.support.containers import container
 from tests.support.desktop import display, take_picture
 from tests.support.images import images
 
-__all__ = ["container", "display", "images", "take_picture"]
+__all__ = ["bus_image", "container", "display", "images", "take_picture"]

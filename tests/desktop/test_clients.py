@@ -16,19 +16,14 @@ from threading import Timer
 import pytest
 
 from tests.support.bus import CONTAINER, MANAGER, NAME, ROOT
-from tests.support.containers import BUSYBOX, Container, run, wait_until
+from tests.support.containers import BUSYBOX, SLEEPER, Container, run, wait_until
 
 Make = Callable[..., Container]
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 PROGRAMS = Path(__file__).parent / "programs"
 SCRIPT = str(Path(__file__).parents[2] / "examples/watch-containers.sh")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.bus import bus_image
 from tests.support.containers import container
 from tests.support.homes import home
 from tests.support.hostile import hasty
@@ -15,6 +16,7 @@ from tests.support.victim import victim
 
 __all__ = [
     "built",
+    "bus_image",
     "container",
     "context",
     "hasty",

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.support.bus import CONTAINER, busctl, call, call_manager, read, wait_for
-from tests.support.containers import BUSYBOX, Container, run
+from tests.support.bus import CONTAINER, busctl, call, call_manager, path_of, read, wait_for
+from tests.support.containers import BUSYBOX, SLEEPER, Container, run
 
 Make = Callable[..., Container]
-PLAIN = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
-WANTED = f'{PLAIN}[install]\nwanted_by = ["default.target"]\n'
+WANTED = f'{SLEEPER}[install]\nwanted_by = ["default.target"]\n'
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
-
-
-def path_of(one: Container) -> str:
-    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 def is_wanted(one: Container) -> bool:
@@ -39,14 +30,14 @@ def assert_all_say(one: Container, wanted: bool) -> None:
 
 def test_systemd_refuses_generated_units(container: Make) -> None:
     """Why there are verbs of ours. Should systemd allow it one day, this fails."""
-    one = container(PLAIN)
+    one = container(SLEEPER)
     refused = run("systemctl", "--user", "enable", one.unit, check=False)
     assert "is transient or generated" in refused.stderr
     assert run("systemctl", "--user", "is-enabled", one.unit).stdout == "generated\n"
 
 
 def test_by_the_command(container: Make) -> None:
-    one = container(PLAIN)
+    one = container(SLEEPER)
     assert_all_say(one, False)
     done = run("usercontainer", "enable", "--now", one.name)
     assert done.stdout == f"{one.name}\n"
@@ -86,7 +77,7 @@ def test_over_the_bus(container: Make) -> None:
 
 
 def test_others_changes_are_signalled(container: Make) -> None:
-    one = container(PLAIN)
+    one = container(SLEEPER)
     path = path_of(one)
     with subprocess.Popen(
         ["gdbus", "monitor", "--session", "--dest", "org.usercontainer1", "--object-path", path]
@@ -107,7 +98,7 @@ def test_others_changes_are_signalled(container: Make) -> None:
 
 
 def test_a_definition_that_is_taken_back_takes_the_choice_along(container: Make) -> None:
-    one = container(PLAIN)
+    one = container(SLEEPER)
     run("usercontainer", "enable", one.name)
     drop_in = one.path.with_suffix(".toml.d") / "99-autostart.toml"
     assert drop_in.exists()

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,11 +36,7 @@ def container_path(name: str) -> str:
     return str(call_manager("GetContainer", "sa{sv}", name, "0")[0])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 def main_pid() -> int:

@@ -5,27 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.support.bus import CONTAINER, call_manager, read
-from tests.support.containers import BUSYBOX, Container, run
+from tests.support.bus import CONTAINER, path_of, read
+from tests.support.containers import SLEEPER, Container, run
 from tests.support.watching import watch
 
 Make = Callable[..., Container]
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
-
-
-def path_of(one: Container) -> str:
-    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 def restart_with_systemctl(one: Container) -> None:

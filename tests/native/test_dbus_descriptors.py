@@ -8,14 +8,26 @@ import select
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from dbus_next import Message, MessageType, Variant
 from dbus_next.aio import MessageBus
 
-from tests.support.bus import CONTAINER, IMAGE, JOB, MANAGER, NAME, ROOT, call, call_manager, finish_job, read
+from tests.support.bus import (
+    CONTAINER,
+    IMAGE,
+    JOB,
+    MANAGER,
+    NAME,
+    ROOT,
+    call,
+    call_manager,
+    finish_job,
+    path_of,
+    read,
+)
 from tests.support.containers import BUSYBOX, Container, run, wait_until
 
 Make = Callable[..., Container]
@@ -23,11 +35,7 @@ SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo first; sleep 1000"
 PATIENCE = 60.0  # seconds for anything that is waited for
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 class Client:
@@ -89,10 +97,6 @@ async def read_all(fd: int, what: str) -> bytes:
         data += more
     os.close(fd)
     return data
-
-
-def path_of(one: Container) -> str:
-    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
 
 
 def test_logs_come_on_a_pipe(container: Make) -> None:

@@ -17,20 +17,15 @@ import pytest
 import tests.support.countingdaemon
 from tests.support.bus import MANAGER, ROOT, read
 from tests.support.busfuzz import Report, daemon_pid, fuzz, measure
-from tests.support.containers import BUSYBOX, Container, run, wait_until
+from tests.support.containers import SLEEPER, Container, run, wait_until
 from usercontainerd.daemon.logbook import STARTED
 
 SECONDS = 6
 # asyncio keeps timers that were cancelled until there are a hundred of them.
 COMES_AND_GOES = ("asyncio.events.TimerHandle", "_contextvars.Context")
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 @contextmanager

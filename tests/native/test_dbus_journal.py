@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.bus import CONTAINER, NAME, busctl, call, call_manager, finish_job
-from tests.support.containers import BUSYBOX, Container, read_journal, run
+from tests.support.containers import BUSYBOX, SLEEPER, Container, read_journal, run
 from usercontainerd.daemon import logbook
 from usercontainerd.engine.lookup import container_id
 
 Make = Callable[..., Container]
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 def find_entries(*matches: str) -> list[dict[str, Any]]:

@@ -13,19 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.bus import CONTAINER, MANAGER, NAME, ROOT, busctl, call, call_manager, read
+from tests.support.bus import CONTAINER, MANAGER, NAME, ROOT, busctl, call, path_of, read
 from tests.support.busfuzz import daemon_pid
-from tests.support.containers import BUSYBOX, Container, run, wait_until
+from tests.support.containers import BUSYBOX, SLEEPER, Container, run, wait_until
 
 Make = Callable[..., Container]
 STAGES = Path.home() / ".local/share/usercontainerd/tmp"
 KILLS = int(os.environ.get("USERCONTAINER_KILLS", "8"))
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 WEB = "localhost:5000/web:latest"
-
-
-def path_of(one: Container) -> str:
-    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
 
 
 def test_killed_at_random_moments(container: Make) -> None:

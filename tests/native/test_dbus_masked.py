@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.bus import MANAGER, NAME, ROOT, busctl
-from tests.support.containers import BUSYBOX, Container, run
+from tests.support.containers import BUSYBOX, SLEEPER, Container, run
 from usercontainerd.cli.main import VERBS
-
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 
 
 @pytest.fixture

@@ -16,26 +16,29 @@ from typing import Any
 import pytest
 from dbus_next import Message, MessageType, Variant
 
-from tests.support.bus import CONTAINER, IMAGE, JOB, MANAGER, NAME, ROOT, busctl, call_manager, read, wait_for
+from tests.support.bus import (
+    CONTAINER,
+    IMAGE,
+    JOB,
+    MANAGER,
+    NAME,
+    ROOT,
+    busctl,
+    call_manager,
+    path_of,
+    read,
+    wait_for,
+)
 from tests.support.busfuzz import daemon_pid, measure
-from tests.support.containers import BUSYBOX, Container, run, wait_until
+from tests.support.containers import BUSYBOX, SLEEPER, Container, run, wait_until
 from tests.support.watching import watch
 from usercontainerd.daemon.connection import Connection, connect_bus
 
 Make = Callable[..., Container]
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 ENDED = 30.0  # seconds within which whatever was given nonsense has ended
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image() -> Iterator[None]:
-    run("usercontainer", "pull", "-q", BUSYBOX)
-    yield
-    run("systemctl", "--user", "stop", "usercontainerd")
-
-
-def path_of(one: Container) -> str:
-    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
+pytestmark = pytest.mark.usefixtures("bus_image")
 
 
 async def connect() -> Connection:

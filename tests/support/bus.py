@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.support.containers import BUSYBOX, Container, run
 
 NAME = "org.usercontainer1"
 ROOT = "/org/usercontainer1"
@@ -64,3 +67,16 @@ def finish_job(path: str, timeout: float = 60) -> dict[str, Any]:
     found = {name: read(path, JOB, name) for name in names}
     found["Result"] = {key: value["data"] for key, value in read(path, JOB, "Result").items()}
     return found
+
+
+def path_of(one: Container) -> str:
+    """The object of a container."""
+    return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
+
+
+@pytest.fixture(scope="module")
+def bus_image() -> Iterator[None]:
+    """Busybox is there; the daemon is not any more, in the end."""
+    run("usercontainer", "pull", "-q", BUSYBOX)
+    yield
+    run("systemctl", "--user", "stop", "usercontainerd")

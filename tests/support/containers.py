@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 BUSYBOX = "localhost:5000/busybox:latest"
+SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 
 
 def run(*command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
