@@ -21,6 +21,7 @@ from tests.support.containers import SLEEPER, Container, run, wait_until
 from usercontainerd.daemon.logbook import STARTED
 
 SECONDS = 6
+FEWEST_CALLS = 120
 # asyncio keeps timers that were cancelled until there are a hundred of them.
 COMES_AND_GOES = ("asyncio.events.TimerHandle", "_contextvars.Context")
 
@@ -60,7 +61,6 @@ def counting(directory: Path) -> Iterator[Callable[[], dict[str, Any]]]:
 
 
 def check_answers(report: Report) -> None:
-    assert report.calls > 100
     assert not report.silent
     assert not report.tracebacks
     assert "org.usercontainer1.Error.InvalidArgument" in report.errors
@@ -87,7 +87,7 @@ def test_random_calls(container: Callable[..., Container], tmp_path: Path) -> No
 
         counts, calls = [], []
         for seed in (1, 2, 3):
-            report = asyncio.run(fuzz(SECONDS, seed))
+            report = asyncio.run(fuzz(SECONDS, seed, fewest_calls=FEWEST_CALLS))
             check_answers(report)
             calls.append(report.calls)
             counts.append(settle())

@@ -18,6 +18,7 @@ from tests.support.containers import run, wait_until
 from usercontainerd.daemon.connection import connect_bus
 from usercontainerd.daemon.limits import (
     CALL_BURST,
+    MAX_CALL_BYTES,
     MAX_CALLS,
     MAX_ENDED_JOBS_OF_ONE,
     MAX_PROGRAMS,
@@ -105,6 +106,47 @@ def test_a_thousand_calls_in_a_row_are_no_flood() -> None:
         bus.disconnect()
 
     asyncio.run(play())
+
+
+def read_peak(pid: int) -> int:
+    """The most memory that a process ever had, in MiB."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) // 1024 for line in file if line.startswith("VmHWM:"))
+
+
+def test_what_is_much_too_long_is_never_in_memory() -> None:
+    """A hundred megabytes in a message, many messages, and messages of very many small values."""
+
+    async def verify(bus: MessageBus, text: str) -> str:
+        message = Message(NAME, ROOT, MANAGER, "VerifyDefinition", signature="ssa{sv}", body=["x", text, {}])
+        reply = await bus.call(message)
+        assert reply is not None
+        return reply.error_name if reply.message_type is MessageType.ERROR else ""
+
+    async def send_numbers(bus: MessageBus, count: int) -> str:
+        message = Message(NAME, ROOT, MANAGER, "Reload", signature="ai", body=[[0] * count])
+        reply = await bus.call(message)
+        assert reply is not None and reply.message_type is MessageType.ERROR
+        return str(reply.error_name)
+
+    async def play() -> None:
+        noisy, quiet = await MessageBus().connect(), await MessageBus().connect()
+        pid = daemon_pid()
+        before = read_peak(pid)
+        assert await verify(noisy, "#" * 100_000_000) == LIMIT_EXCEEDED
+        text = "#" * (8 * MAX_CALL_BYTES)
+        assert await asyncio.gather(*(verify(noisy, text) for _ in range(20))) == [LIMIT_EXCEEDED] * 20
+        assert await send_numbers(noisy, MAX_CALL_BYTES // 5) == LIMIT_EXCEEDED
+        assert await get_version(noisy) == "" == await get_version(quiet)
+        assert await verify(noisy, "#" * (MAX_CALL_BYTES // 2)) == ""
+        assert daemon_pid() == pid
+        print(f"peak: {before} MiB, then {read_peak(pid)} MiB")
+        assert read_peak(pid) - before < 60
+        for bus in (noisy, quiet):
+            bus.disconnect()
+
+    assert busctl("call", NAME, ROOT, "org.freedesktop.DBus.Peer", "Ping").returncode == 0
+    asyncio.run(asyncio.wait_for(play(), 120))
 
 
 async def log_in(bus: MessageBus, fds: list[int]) -> str:

@@ -165,8 +165,8 @@ async def find_targets(bus: Connection) -> list[tuple[str, str]]:
     return [(path, interface) for interface, path in found.items()]
 
 
-async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = ()) -> Report:
-    """Call for ``seconds``. ``keep`` are methods that are left out."""
+async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = (), fewest_calls: int = 0) -> Report:
+    """Call for ``seconds``, and until ``fewest_calls`` are answered. ``keep`` are methods that are left out."""
     fuzzer, report = Fuzzer(seed), Report()
     # Our own connection: dbus-next's takes a full socket for its end.
     bus = await connect_bus(os.environ["DBUS_SESSION_BUS_ADDRESS"])
@@ -218,7 +218,7 @@ async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = ()) -> Repo
                     report.tracebacks.append(str(reply.body))
 
     next_look = 0.0
-    while time.monotonic() < end:
+    while time.monotonic() < end or report.calls < fewest_calls:
         async with gate:
             task = asyncio.create_task(one())
             tasks.add(task)

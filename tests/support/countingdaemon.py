@@ -65,7 +65,7 @@ def main() -> None:
         # What comes once, what goes after a while, or from a number on, would hide what stays for ever.
         import_everything()
         sys.modules["usercontainerd.daemon.jobs"].KEPT = 0.2  # type: ignore[attr-defined]
-        sys.modules["usercontainerd.daemon.connection"].MAX_SIGNATURES = FEW  # type: ignore[attr-defined]
+        sys.modules["usercontainerd.daemon.reading"].MAX_SIGNATURES = FEW  # type: ignore[attr-defined]
         with open(f"{result}.new", "w", encoding="utf-8") as file:
             json.dump(count(), file)
         os.rename(f"{result}.new", result)

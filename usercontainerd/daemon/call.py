@@ -101,10 +101,14 @@ class Options:
 
 
 class Call:
-    """``sender`` is the caller's unique name on the bus. Its descriptors are closed once it has been answered."""
+    """``sender`` is the caller's unique name on the bus. Its descriptors are closed once it has been answered.
 
-    def __init__(self, sender: str, fds: list[int]) -> None:
+    ``weight`` is about how many bytes its arguments occupy.
+    """
+
+    def __init__(self, sender: str, fds: list[int], weight: int = 0) -> None:
         self.sender = sender
+        self.weight = weight
         self._fds = dict(enumerate(fds))
 
     @property

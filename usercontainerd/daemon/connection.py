@@ -1,9 +1,8 @@
 """The one place that knows dbus-next, and mends what it lacks for a service that strangers call.
 
 dbus-next gives up the whole connection for one message that it cannot read, or when the bus is slow to take what is
-sent, loses descriptors beyond the sixteenth, and has no limit on what waits to be sent. Here a message is read whole
-from the socket before anybody looks into it: one that cannot be understood is dropped, its descriptors closed, and
-nobody else notices.
+sent, loses descriptors beyond the sixteenth, and has no limit on what it reads (see ``reading``) nor on what waits to
+be sent.
 """
 
 from __future__ import annotations
@@ -11,32 +10,28 @@ from __future__ import annotations
 import array
 import asyncio
 import errno
-import io
 import logging
 import os
 import socket
 
 from dbus_next import Message, MessageType, Variant
-from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus, _MessageWriter
 from dbus_next.constants import MessageFlag, NameFlag, RequestNameReply
-from dbus_next.signature import SignatureTree
 
 from usercontainerd.base.errors import UsercontainerError
+from usercontainerd.daemon.reading import MessageReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 BUS = "org.freedesktop.DBus"
 BUS_PATH = "/org/freedesktop/DBus"
-MAX_MESSAGE = 128 * 1024 * 1024  # D-Bus specification: "Message Protocol"
-MAX_FDS = 253  # the kernel's SCM_MAX_FD
 ENOUGH_UNSENT = 500  # messages: until some are gone, no more calls are read
+ENOUGH_UNSENT_BYTES = 8 * 1024 * 1024  # the same
 MAX_UNSENT = 50_000  # messages; the bus itself would have cut us off long before
-MAX_SIGNATURES = 1000  # that dbus-next remembers; it forgets none by itself, and callers invent them
 MAX_PARTS = 256  # of messages that are read before others get their turn
-HEADER = 16
 
 __all__ = ["Connection", "Message", "MessageType", "RemoteError", "Variant", "connect_bus"]
 
@@ -55,6 +50,18 @@ class PatientWriter(_MessageWriter):  # type: ignore[misc]
     """Waits when the socket is full; dbus-next's own takes that for the end of the connection."""
 
     buf: memoryview | None
+    unsent = 0  # bytes
+
+    @property
+    def has_enough(self) -> bool:
+        """True while so much waits that nothing more is to be answered."""
+        return bool(self.messages.qsize() >= ENOUGH_UNSENT or self.unsent >= ENOUGH_UNSENT_BYTES)
+
+    def buffer_message(self, msg: Message, future: asyncio.Future[None] | None = None) -> None:
+        """Have a message wait for its turn."""
+        data = msg._marshall(negotiate_unix_fd=self.negotiate_unix_fd)
+        self.unsent += len(data)
+        self.messages.put_nowait((data, list(msg.unix_fds), future))
 
     def write_callback(self) -> None:
         try:
@@ -70,12 +77,13 @@ class PatientWriter(_MessageWriter):  # type: ignore[misc]
     def _write_some(self) -> bool:
         """Send a part of a message; False if there is nothing left to send."""
         if self.buf is None:
-            if self.messages.qsize() < ENOUGH_UNSENT:
+            if not self.has_enough:
                 self.bus.read_on()
             if not self.messages.qsize():
                 self.loop.remove_writer(self.fd)
                 return False
             data, self.unix_fds, self.fut = self.messages.get_nowait()
+            self.unsent -= len(data)
             self.buf, self.offset = memoryview(data), 0
         if self.unix_fds:
             fds = array.array("i", self.unix_fds)
@@ -111,19 +119,19 @@ class Connection(MessageBus):  # type: ignore[misc]
         # An error on it is for ``wait_for_end``; else asyncio would log a traceback at the end of the process.
         self._disconnect_future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._paused = False
-        self._frame = bytearray()
-        self._wanted = HEADER
-        self._received_fds: list[int] = []
+        self._reader = MessageReader(self._sock, self)
+        self.gate: Callable[[Message, int], bool] = lambda _call, _size: True
+        self.on_refusal: Callable[[Message, str], None] = lambda _call, _why: None
 
     def _message_reader(self) -> None:
         try:
             for _ in range(MAX_PARTS):
-                if self._writer.messages.qsize() >= ENOUGH_UNSENT:
+                if self._writer.has_enough:
                     # Whoever asks without reading the answers has to wait, and the bus keeps the calls.
                     self._loop.remove_reader(self._fd)
                     self._paused = True
                     break
-                if not self._receive():
+                if not self._reader.receive():
                     break
         except OSError as error:
             self._finalize(error)
@@ -143,54 +151,35 @@ class Connection(MessageBus):  # type: ignore[misc]
             self._paused = False
             self._loop.add_reader(self._fd, self._message_reader)
 
-    def _receive(self) -> bool:
-        """Read a part of a message and handle the message once it is whole; False if nothing more is there."""
-        fds = array.array("i")
-        try:
-            data, ancillary, _flags, _address = self._sock.recvmsg(
-                self._wanted - len(self._frame),
-                socket.CMSG_LEN(MAX_FDS * fds.itemsize),
-                socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT,
-            )
-        except (BlockingIOError, InterruptedError):
-            return False
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-        self._received_fds.extend(fds)
-        if not data:
-            raise EOFError
-        self._frame += data
-        if len(self._frame) < self._wanted:
-            return True
-        if self._wanted == HEADER:
-            self._wanted = measure_message(bytes(self._frame))
-            if self._wanted > HEADER:
-                return True
-        frame, self._frame, self._wanted = bytes(self._frame), bytearray(), HEADER
-        received, self._received_fds = self._received_fds, []
-        self._take(frame, received)
-        return True
+    # What the reader asks and hands over
 
-    def _take(self, frame: bytes, fds: list[int]) -> None:
-        try:
-            unmarshaller = Unmarshaller(io.BytesIO(frame))
-            message = unmarshaller.unmarshall()
-            if message is None:
-                raise ValueError("the message ends too early")
-            message.unix_fds = fds
-            if len(SignatureTree._cache) > MAX_SIGNATURES:
-                SignatureTree._cache.clear()
-        except Exception as error:
-            for fd in fds:
-                os.close(fd)
-            logger.warning("dropped a message that cannot be read: %s", type(error).__name__)
-            return
-        if message.message_type is not MessageType.METHOD_CALL and fds and not self._expects(message):
-            for fd in fds:
+    def admit(self, message: Message, size: int) -> bool:
+        """Tell whether a message is to be read; ``gate`` says so of calls.
+
+        Answers are read if we have asked, signals if they are for all who want them, and so match a rule of ours,
+        which names their sender.
+        """
+        if message.message_type is MessageType.METHOD_CALL:
+            return self.gate(message, size)
+        if message.message_type is MessageType.SIGNAL:
+            return message.destination is None or message.sender == BUS
+        return self._expects(message)
+
+    def take(self, message: Message, weight: int) -> None:
+        """Handle a message; only calls bring descriptors, and answers that somebody waits for."""
+        message.weight = weight
+        if message.message_type is MessageType.SIGNAL:
+            for fd in message.unix_fds:
                 os.close(fd)
             message.unix_fds = []
         self._on_message(message)
+
+    def refuse(self, message: Message, why: str) -> None:
+        """Hear of a message that is too much."""
+        if message.message_type is MessageType.METHOD_CALL:
+            self.on_refusal(message, why)
+        else:
+            logger.warning("dropped a message of %s: %s", message.sender, why)
 
     def _expects(self, message: Message) -> bool:
         return message.reply_serial in self._method_return_handlers
@@ -278,19 +267,6 @@ class Connection(MessageBus):  # type: ignore[misc]
         """Become the owner of a well-known name; False if another process has it."""
         reply = await self.request_name(name, NameFlag.DO_NOT_QUEUE)
         return reply in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER)
-
-
-def measure_message(header: bytes) -> int:
-    """Return the length of the message that begins with these 16 bytes. Raises ``OSError`` if it cannot be one."""
-    order = {ord("l"): "little", ord("B"): "big"}.get(header[0])
-    if order is None:
-        raise ConnectionResetError("the bus sends something that is no message")
-    body = int.from_bytes(header[4:8], order)  # type: ignore[arg-type]
-    fields = int.from_bytes(header[12:16], order)  # type: ignore[arg-type]
-    length = HEADER + fields + -fields % 8 + body
-    if length > MAX_MESSAGE:
-        raise ConnectionResetError("the bus sends a message that is too long")
-    return length
 
 
 async def connect_bus(address: str) -> Connection:

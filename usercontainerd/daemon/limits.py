@@ -1,7 +1,8 @@
 """What one client may take of the daemon, so that it harms no other: all limits in one place.
 
 Each client is its unique name on the bus. Who goes over a limit gets ``LimitExceeded`` (the bus itself has limits,
-too: dbus-daemon(1), ``<limit>``).
+too: dbus-daemon(1), ``<limit>``). Calls that are too long are never in memory, and each that is takes of its client's
+allowance by its length: what is decided before a call is read (``admission``) needs its header only.
 
 A daemon that has no descriptors left serves nobody. Jobs and programs hold two each, logs one, a message that is
 being read 253 at most (the kernel's SCM_MAX_FD), calls ``MAX_FDS`` at each of the two doors: 900 in all. Threads, the
@@ -21,6 +22,12 @@ MAX_CALLS = 64  # of one client, under way at the same time
 # calls, one that waits for each answer cannot send more than some 1,500 a second.
 CALL_BURST = 4000
 CALLS_A_SECOND = 500.0  # of one client, in the long run
+# Bytes of one call. The longest that is sensible is a program's arguments, which the kernel takes 2 MiB of with the
+# environment (execve(2)); definitions and settings have some kilobytes.
+MAX_CALL_BYTES = 1024 * 1024
+BYTES_A_TOKEN = 512  # of a call's length: a longer one counts as several
+MAX_WEIGHT_OF_ONE = 16 * 1024 * 1024  # bytes that the calls of one client occupy, about
+MAX_WEIGHT = 64 * 1024 * 1024  # those of all, at each of the two doors
 LOGGED_REFUSALS = (3, 1 / 60)  # of one client: in a row, and a second
 MAX_JOBS = 32  # running, of all clients
 MAX_JOBS_OF_ONE = 8
@@ -53,14 +60,14 @@ class Allowances:
     def __len__(self) -> int:
         return len(self._left)
 
-    def take(self, client: str, now: float) -> bool:
-        """Take one token; False if there is none."""
+    def take(self, client: str, now: float, tokens: int = 1) -> bool:
+        """Take so many tokens; False if there are fewer, and none is taken."""
         if now >= self._next_sweep:
             self._sweep(now)
         left = self._fill(client, now)
-        if left < 1.0:
+        if left < tokens:
             return False
-        self._left[client] = (left - 1.0, now)
+        self._left[client] = (left - tokens, now)
         return True
 
     def drop(self, client: str) -> None:

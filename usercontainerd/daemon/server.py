@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from usercontainerd.base.errors import InvalidArgument, UsercontainerError
+from usercontainerd.daemon.admission import Admission
 from usercontainerd.daemon.call import (
     AccessDenied,
     BusFault,
@@ -24,16 +25,6 @@ from usercontainerd.daemon.call import (
 )
 from usercontainerd.daemon.connection import BUS, BUS_PATH, Connection, Message, MessageType, Variant
 from usercontainerd.daemon.description import MANAGER_XML, STANDARD_XML, Emits, Interface, read_interface
-from usercontainerd.daemon.limits import (
-    CALLS_A_SECOND,
-    LOGGED_REFUSALS,
-    MAX_CALLS,
-    MAX_FDS,
-    MAX_FDS_OF_CALL,
-    MAX_FDS_OF_ONE,
-    Allowances,
-    Holdings,
-)
 from usercontainerd.daemon.logbook import CALLER_REFUSED, note
 
 TYPE_CHECKING = False
@@ -92,13 +83,12 @@ class Server:
         self._directory = descriptions
         self._interfaces: dict[str, Interface] = {}
         self._objects: dict[str, dict[str, Provider]] = {}
-        self._calls: dict[str, int] = {}
-        self._allowances = Allowances()
-        self._fds = Holdings("file descriptors in calls", MAX_FDS_OF_ONE, MAX_FDS)
-        self._refusals = Allowances(*LOGGED_REFUSALS)
+        self._admission = Admission(lambda: asyncio.get_running_loop().time())
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[str, list[Callable[[], None]]] = {}
         self.on_call: Callable[[str, str], None] = lambda _sender, _member: None
+        connection.gate = self._admit
+        connection.on_refusal = self._refuse
         connection.add_message_handler(self._take_message)
 
     @property
@@ -203,8 +193,7 @@ class Server:
         return end
 
     def _forget_client(self, sender: str) -> None:
-        self._allowances.drop(sender)
-        self._refusals.drop(sender)
+        self._admission.forget(sender)
         if sender not in self._watched:
             return
         for callback in self._watched.pop(sender):
@@ -213,6 +202,21 @@ class Server:
 
     # Messages
 
+    def _admit(self, message: Message, size: int) -> bool:
+        """Tell by its header whether a call is to be read; else it is answered here, where it costs little.
+
+        Who sends without waiting for answers holds up nobody for long.
+        """
+        refusal = self._admission.judge_size(message.sender or "", size)
+        if refusal:
+            self._refuse(message, refusal)
+        return not refusal
+
+    def _refuse(self, message: Message, why: str) -> None:
+        error = LimitExceeded(why)
+        self._log_refused_call(message, error)
+        self._reply_error(message, error)
+
     def _take_message(self, message: Message) -> bool:
         if message.message_type is MessageType.SIGNAL:
             if message.member == "NameOwnerChanged" and message.sender == BUS and not message.body[2]:
@@ -220,43 +224,23 @@ class Server:
             return False
         if message.message_type is not MessageType.METHOD_CALL:
             return False
-        sender = message.sender or ""
-        call = Call(sender, message.unix_fds)
+        call = Call(message.sender or "", message.unix_fds, message.weight)
         # Now: a call may take long, and of those that come at once each may have 253.
         call.close_surplus(find_used_fds(message))
-        refusal = self._find_refusal(sender) or self._find_too_many(call)
+        refusal = self._admission.judge(call)
         if refusal:
-            # Here, where it costs little: who sends without waiting for answers holds up nobody for long.
             call.close()
-            error = LimitExceeded(refusal)
-            self._log_refused_call(message, error)
-            self._reply_error(message, error)
+            self._refuse(message, refusal)
             return True
-        self._calls[sender] = self._calls.get(sender, 0) + 1
-        self._fds.take(sender, call.fd_count)
+        self._admission.enter(call)
         task = asyncio.get_running_loop().create_task(self._answer(message, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
-    def _find_refusal(self, sender: str) -> str:
-        """Why this client may not make a call now, "" if it may."""
-        if self._calls.get(sender, 0) >= MAX_CALLS:
-            return f"more than {MAX_CALLS} calls are under way"
-        if not self._allowances.take(sender, asyncio.get_running_loop().time()):
-            return f"more calls than {CALLS_A_SECOND:g} a second in the long run"
-        return ""
-
-    def _find_too_many(self, call: Call) -> str:
-        """Why the descriptors of a call are too many, "" if they are not."""
-        if call.fd_count > MAX_FDS_OF_CALL:
-            return f"more than {MAX_FDS_OF_CALL} file descriptors in a call"
-        return self._fds.find_excess(call.sender, call.fd_count)
-
     async def _answer(self, message: Message, call: Call) -> None:
-        sender = call.sender
         try:
-            self.on_call(sender, f"{message.interface}.{message.member}")
+            self.on_call(call.sender, f"{message.interface}.{message.member}")
             signature, reply = await self._dispatch(message, call)
             self._reply(message, signature, reply)
         except UsercontainerError as error:
@@ -269,11 +253,8 @@ class Server:
             )
             self._reply_error(message, explain_crash(error))
         finally:
-            self._fds.give_back(sender, call.fd_count)
+            self._admission.leave(call)
             call.close()
-            self._calls[sender] -= 1
-            if not self._calls[sender]:
-                del self._calls[sender]
 
     def _log_refused_call(self, message: Message, error: UsercontainerError) -> None:
         fields = {**_list_fields(message), "USERCONTAINER_ERROR": name_error(error)}
@@ -281,7 +262,7 @@ class Server:
 
     def log_refusal(self, sender: str, why: str, **fields: str) -> None:
         """Tell the journal of a call that was refused, but of one client not more often than somebody can read."""
-        if self._refusals.take(sender, asyncio.get_running_loop().time()):
+        if self._admission.may_log(sender):
             fields = {"USERCONTAINER_SENDER": sender, **fields}
             logger.warning("refused a call of %s: %s", sender, why, extra=note(CALLER_REFUSED, **fields))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ class FakeConnection:
         self.sent: list[Message] = []
         self.rules: list[str] = []
         self.owners = {CLIENT}
+        self.gate: Callable[[Message, int], bool] = lambda _call, _size: True
+        self.on_refusal: Callable[[Message, str], None] = lambda _call, _why: None
         self._handlers: list[Callable[[Message], bool]] = []
         self._serial = 0
 
@@ -49,8 +52,14 @@ class FakeConnection:
         self._serial += 1
         return self._serial
 
-    def deliver(self, message: Message) -> bool:
+    def deliver(self, message: Message, size: int = 100) -> bool:
+        """Hand over a message of ``size`` bytes, and as many in memory; the gate may keep a call out."""
         message.serial = message.serial or self._next()
+        message.weight = size
+        if message.message_type is MessageType.METHOD_CALL and not self.gate(message, size):
+            for fd in message.unix_fds:
+                os.close(fd)
+            return True
         handled = [handler(message) for handler in self._handlers]
         return any(handled)
 
@@ -65,6 +74,7 @@ class FakeConnection:
         sender: str = CLIENT,
         fds: list[int] | None = None,
         flags: MessageFlag = MessageFlag.NONE,
+        size: int = 100,
     ) -> Message:
         """Call a method and return the answer."""
         message = Message(
@@ -78,7 +88,7 @@ class FakeConnection:
             unix_fds=fds or [],
             flags=flags,
         )
-        assert self.deliver(message)
+        assert self.deliver(message, size)
         for _ in range(1000):
             await asyncio.sleep(0)
             for sent in self.sent:

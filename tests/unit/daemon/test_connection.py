@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from dbus_next import Message, MessageType
 
-from usercontainerd.daemon.connection import HEADER, Connection, measure_message
+from usercontainerd.daemon.connection import Connection
+from usercontainerd.daemon.reading import MAX_HEADER, MAX_VALUES, PRELUDE, measure_message
 
 SIGNAL = Message(
     message_type=MessageType.SIGNAL, path="/a", interface="a.b", member="C", signature="s", body=["x" * 100]
@@ -120,7 +121,8 @@ def test_descriptors_that_the_kernel_does_not_take_now(play: Callable[[Test], No
         peer.connection.post(SIGNAL)
         await peer.settle()
         sent = peer.channel.recv(10_000)
-        assert (sent[1], sent[measure_message(sent[:HEADER]) + 1]) == (
+        _header, length = measure_message(sent[:PRELUDE])
+        assert (sent[1], sent[length + 1]) == (
             MessageType.ERROR.value,
             MessageType.SIGNAL.value,
         )
@@ -142,6 +144,90 @@ def test_broken_messages_are_dropped_alone(play: Callable[[Test], None]) -> None
         peer.send(whole)
         await peer.settle()
         assert [message.member for message in peer.taken] == ["C"]
+
+    play(test)
+
+
+def make_call(serial: int, signature: str, body: list[object]) -> bytes:
+    call = Message(path="/a", interface="a.b", member="C", sender=":1.2", signature=signature, body=body)
+    return render(call, serial)
+
+
+def test_what_is_refused_is_never_in_memory(play: Callable[[Test], None]) -> None:
+    """Only its header is looked at, and what comes after it is whole."""
+
+    async def test(peer: Peer) -> None:
+        seen: list[tuple[int, int]] = []
+
+        def admit(message: Message, size: int) -> bool:
+            assert message.body == []
+            seen.append((message.serial, size))
+            return size < 1_000_000
+
+        peer.connection.gate = admit
+        long, short = make_call(1, "s", ["x" * 1_000_000]), make_call(2, "s", ["x"])
+        reader, writer = os.pipe()
+        held = []
+        whole = long + short
+        for at in range(0, len(whole), 50_000):
+            peer.send(whole[at : at + 50_000], fds=[writer] if not at else None)
+            await peer.settle()
+            held.append(len(peer.connection._reader._piece))
+        os.close(writer)
+        assert os.read(reader, 1) == b""  # closed
+        os.close(reader)
+        assert max(held) < 1000
+        assert seen == [(1, len(long)), (2, len(short))]
+        assert [message.body for message in peer.taken] == [["x"]]
+
+    play(test)
+
+
+def test_what_nobody_asked_for_is_not_read(play: Callable[[Test], None]) -> None:
+    """Answers to no call of ours, signals to us alone from one who is not the bus, headers beyond measure."""
+
+    async def test(peer: Peer) -> None:
+        answer = Message(message_type=MessageType.METHOD_RETURN, reply_serial=77, signature="s", body=["x"])
+        signal = Message(
+            message_type=MessageType.SIGNAL, path="/a", interface="a.b", member="D", destination=":1.1"
+        )
+        path = Message(path="/" + "x" * MAX_HEADER, interface="a.b", member="E")
+        peer.send(render(answer), render(signal), render(path), render(SIGNAL))
+        await peer.settle()
+        assert [message.member for message in peer.taken] == ["C"]
+
+    play(test)
+
+
+def test_a_message_of_very_many_values(play: Callable[[Test], None]) -> None:
+    """Each is an object, hundreds of times as large as on the wire."""
+
+    async def test(peer: Peer) -> None:
+        refused: list[int] = []
+        peer.connection.on_refusal = lambda message, _why: refused.append(message.serial)
+        many, some = make_call(1, "ai", [[0] * MAX_VALUES]), make_call(2, "ai", [[0] * (MAX_VALUES - 1)])
+        for data in (many, some, make_call(3, "ay", [b"x" * (2 * MAX_VALUES)])):
+            for at in range(0, len(data), 50_000):
+                peer.send(data[at : at + 50_000])
+                await peer.settle()
+        assert refused == [1]
+        assert [message.serial for message in peer.taken] == [2, 3]
+        assert peer.taken[0].weight > 100 * MAX_VALUES
+
+    play(test)
+
+
+def test_header_fields_that_nobody_knows_yet(play: Callable[[Test], None]) -> None:
+    """The specification wants them ignored."""
+
+    async def test(peer: Peer) -> None:
+        whole = render(SIGNAL)
+        header, _ = measure_message(whole[:PRELUDE])
+        fields = int.from_bytes(whole[12:16], "little")
+        more = whole[16 : 16 + fields] + b"\0" * (-fields % 8) + b"\x63\x01u\0\x05\0\0\0"
+        peer.send(whole[:12] + struct.pack("<I", len(more)) + more + whole[header:])
+        await peer.settle()
+        assert [message.body for message in peer.taken] == [["x" * 100]]
 
     play(test)
 
@@ -173,8 +259,9 @@ def test_the_end_of_the_bus_ends_what_waits(play: Callable[[Test], None]) -> Non
 
 
 def test_what_is_no_message() -> None:
-    assert measure_message(render(SIGNAL)[:HEADER]) == len(render(SIGNAL))
+    header, length = measure_message(render(SIGNAL)[:PRELUDE])
+    assert (header % 8, length) == (0, len(render(SIGNAL)))
     with pytest.raises(OSError, match="no message"):
-        measure_message(b"x" * HEADER)
+        measure_message(b"x" * PRELUDE)
     with pytest.raises(OSError, match="too long"):
         measure_message(b"l\x04\x00\x01" + struct.pack("<III", 1 << 31, 1, 16))

@@ -15,12 +15,16 @@ from tests.unit.daemon.fakebus import CLIENT, FakeConnection
 from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.daemon.call import Call, Options, Reply
 from usercontainerd.daemon.limits import (
+    BYTES_A_TOKEN,
     CALL_BURST,
     CALLS_A_SECOND,
+    MAX_CALL_BYTES,
     MAX_CALLS,
     MAX_FDS,
     MAX_FDS_OF_CALL,
     MAX_FDS_OF_ONE,
+    MAX_WEIGHT,
+    MAX_WEIGHT_OF_ONE,
     Allowances,
 )
 from usercontainerd.daemon.server import OBJECT_MANAGER, PROPERTIES, Provider, Server
@@ -402,6 +406,48 @@ def test_a_client_has_only_so_many_calls_a_second(
         for allowed in (True, True, False):
             answer = await bus.call(ROOT, NAME, "Add", "ii", [1, 2])
             assert (answer.message_type is MessageType.METHOD_RETURN) == allowed
+
+    play(test)
+
+
+def test_long_calls_are_refused_or_count_as_several(
+    play: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(bus: FakeConnection, _server: Server, _thing: Thing) -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 1000.0)
+        answer = await bus.call(ROOT, NAME, "Add", "ii", [1, 2], size=MAX_CALL_BYTES + 1)
+        assert answer.error_name == "org.usercontainer1.Error.LimitExceeded"
+        assert str(MAX_CALL_BYTES) in answer.body[0]
+        size = 100 * BYTES_A_TOKEN
+        for _ in range(CALL_BURST // 101):
+            assert (await bus.call(ROOT, NAME, "Add", "ii", [1, 2], size=size)).body == [3]
+        answer = await bus.call(ROOT, NAME, "Add", "ii", [1, 2], size=size)
+        assert answer.error_name == "org.usercontainer1.Error.LimitExceeded"
+        assert (await bus.call(ROOT, NAME, "Add", "ii", [1, 2])).body == [3]
+
+    play(test)
+
+
+def test_calls_occupy_only_so_much_memory(play: Callable[[Test], None]) -> None:
+    async def test(bus: FakeConnection, _server: Server, thing: Thing) -> None:
+        def call(member: str, sender: str) -> asyncio.Task[Message]:
+            body = [] if member == "Wait" else [1, 2]
+            return asyncio.create_task(
+                bus.call(ROOT, NAME, member, "i" * len(body), body, sender=sender, size=MAX_CALL_BYTES)
+            )
+
+        of_one, clients = MAX_WEIGHT_OF_ONE // MAX_CALL_BYTES, MAX_WEIGHT // MAX_WEIGHT_OF_ONE
+        waiting = [
+            call("Wait", f":1.{100 * number + each}") for number in range(clients) for each in range(of_one)
+        ]
+        await asyncio.sleep(0)
+        answer = await call("Add", ":1.98")
+        assert answer.error_name == "org.usercontainer1.Error.LimitExceeded"
+        assert (await bus.call(ROOT, NAME, "Add", "ii", [1, 2], sender=":1.98", size=0)).body == [3]
+        thing.gate.set()
+        for each in waiting:
+            assert (await each).message_type is MessageType.METHOD_RETURN
+        assert (await call("Add", ":1.99")).body == [3]
 
     play(test)
 
