@@ -31,3 +31,9 @@ def cancel_on(numbers: Iterable[int], what: str, *, exit_status: int | None = No
 
     for number in numbers:
         signal.signal(number, cancel)
+
+
+def end_cancellation(numbers: Iterable[int]) -> None:
+    """All is done, or said: signals, and what repeats one, no longer matter while the interpreter goes down."""
+    for number in (*numbers, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)

@@ -15,7 +15,7 @@ import time
 
 from usercontainerd.base.errors import Cancelled, HostError, InvalidArgument, NoSuchLogin, UsercontainerError
 from usercontainerd.base.programs import Programs
-from usercontainerd.engine.cancellation import cancel_on
+from usercontainerd.engine.cancellation import cancel_on, end_cancellation
 from usercontainerd.engine.context import build_context
 
 TYPE_CHECKING = False
@@ -233,7 +233,8 @@ OPERATIONS: dict[str, Operation] = {
 
 def main(arguments: list[str], environment: dict[str, str], programs: str) -> int:
     """Do it; the exit status is that of the error, if there is one."""
-    cancel_on((signal.SIGTERM, signal.SIGINT), "cancelled")
+    ends = (signal.SIGTERM, signal.SIGINT)
+    cancel_on(ends, "cancelled")
     # The error that write(2) returns says which pipe it was. Not ignored: programs that we run would be born so.
     signal.signal(signal.SIGPIPE, lambda _number, _frame: None)
     try:
@@ -245,6 +246,8 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
         return _report(error)
     except OSError as error:
         return _report(HostError(error.strerror or str(error), where=error.filename))
+    finally:
+        end_cancellation(ends)
     write_line({"result": result})
     return 0
 

@@ -80,7 +80,7 @@ def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | 
             continue
         deadline = None
         for unit in jobs.values():
-            _kill_unit(manager, unit)
+            _kill_init(manager, unit)
 
 
 def _wait_any_job(manager: Manager, jobs: set[str], timeout: float | None) -> str | None:
@@ -91,9 +91,11 @@ def _wait_any_job(manager: Manager, jobs: set[str], timeout: float | None) -> st
     return None if signal is None else signal.body[1]
 
 
-def _kill_unit(manager: Manager, unit: str) -> None:
+def _kill_init(manager: Manager, unit: str) -> None:
+    # All of the container goes with its init. "all" would kill our own clean-up, too, and systemd would do it by the
+    # unit's cgroup.kill: see kernel/cgroups.py.
     try:
-        manager.call("KillUnit", "ssi", unit, "all", _SIGKILL)
+        manager.call("KillUnit", "ssi", unit, "main", _SIGKILL)
     except BusError:
         pass  # it has just ended
 

@@ -13,7 +13,7 @@ import time
 from usercontainerd.base.errors import Cancelled, HostError, UsercontainerError
 from usercontainerd.base.programs import Programs
 from usercontainerd.base.sizes import format_size
-from usercontainerd.engine.cancellation import cancel_on
+from usercontainerd.engine.cancellation import cancel_on, end_cancellation
 from usercontainerd.engine.context import build_context
 from usercontainerd.engine.endpoints import Conversation
 from usercontainerd.engine.preparation import prepare_container
@@ -56,7 +56,8 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
         sys.stderr.write("usage: prepare NAME [NOTIFY-SOCKET]\n")
         return 125
     # SIGPIPE: the launcher is gone when its unit was stopped, and then nobody wants the image any more.
-    cancel_on((signal.SIGTERM, signal.SIGPIPE), "stopped while the image was being pulled")
+    ends = (signal.SIGTERM, signal.SIGPIPE)
+    cancel_on(ends, "stopped while the image was being pulled")
     try:
         context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
         prepare_container(
@@ -70,6 +71,8 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
         return _report(error)
     except OSError as error:
         return _report(HostError(error.strerror or str(error), where=error.filename or arguments[0]))
+    finally:
+        end_cancellation(ends)
     return 0
 
 

@@ -45,22 +45,30 @@ def write_file(path: str, text: str) -> None:
         os.close(fd)
 
 
-def kill_group(group: str) -> None:
-    """Kill all processes in the cgroup at ``group``, a path below the mount point; no error if there is none."""
-    try:
-        write_file(f"{group}/cgroup.kill", "1")
-    except FileNotFoundError:
-        _kill_one_by_one(group)  # a kernel before 5.14, or no such group
-    except OSError:
-        pass  # it is going just now
+def kill_processes(groups: Sequence[str]) -> None:
+    """Kill the processes, but ourselves, in the cgroups at these directories; no error for what is gone.
+
+    One by one and never by cgroup.kill: a cgroup that has been killed by it once lets nothing live that is cloned into
+    it from outside later (seen with Linux 6.18), and that is how systemd starts the unit's next run.
+    """
+    for group in groups:
+        for pid in _list_others(group):
+            try:
+                os.kill(pid, 9)
+            except OSError:
+                pass
 
 
-def _kill_one_by_one(group: str) -> None:
-    for pid in _list_others(group):
-        try:
-            os.kill(pid, 9)
-        except OSError:
-            pass
+def kill_until_empty(groups: Sequence[str], patience: float) -> None:
+    """Kill what is in these cgroups, and what it still starts, until none is left; at most ``patience`` seconds."""
+    if not any(map(_list_others, groups)):
+        return  # the usual case pays for no clock
+    import time
+
+    deadline = time.monotonic() + patience
+    while any(map(_list_others, groups)) and time.monotonic() < deadline:
+        kill_processes(groups)
+        time.sleep(0.001)
 
 
 def _list_others(group: str) -> list[int]:
@@ -82,33 +90,7 @@ def kill_leftovers(patience: float = 2.0) -> None:
     if own is None or own.rsplit("/", 1)[-1] != SUBGROUP:
         return
     unit = find_cgroup_mount() + os.path.dirname(own)
-    left = [group for group in (f"{unit}/{SUBGROUP}", f"{unit}/{ASIDE}") if _list_others(group)]
-    if not left:
-        return
-    import time
-
-    deadline = time.monotonic() + patience
-    while any(map(_list_others, left)) and time.monotonic() < deadline:
-        for group in left:
-            _kill_one_by_one(group)
-        time.sleep(0.002)
-
-
-def wait_until_empty(groups: Sequence[str], patience: float) -> None:
-    """Wait, at most ``patience`` seconds, until no process is left in these cgroups."""
-    import time
-
-    deadline = time.monotonic() + patience
-    while any(map(_has_processes, groups)) and time.monotonic() < deadline:
-        time.sleep(0.001)
-
-
-def _has_processes(group: str) -> bool:
-    try:
-        with open(f"{group}/cgroup.procs", encoding="ascii") as file:
-            return bool(file.read(1))
-    except OSError:
-        return False
+    kill_until_empty((f"{unit}/{SUBGROUP}", f"{unit}/{ASIDE}"), patience)
 
 
 def enter_subgroup() -> None:

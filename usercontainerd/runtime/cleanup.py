@@ -11,9 +11,9 @@ from usercontainerd.kernel.cgroups import (
     ASIDE,
     SUBGROUP,
     find_cgroup_mount,
-    kill_group,
+    kill_processes,
+    kill_until_empty,
     read_own_cgroup,
-    wait_until_empty,
 )
 from usercontainerd.kernel.trees import remove_tree
 from usercontainerd.runtime.copier import finish_copier
@@ -55,15 +55,14 @@ def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
     groups = list_groups(read_own_cgroup())
     # What is left is pasta, and systemd leaves it to us (KillMode=process). Taking down its network lasts as long as
     # everything else here, and begun now, it goes on beside it.
-    for group in groups:
-        kill_group(group)
+    kill_processes(groups)
     discard_runtime_state(paths, name)
     plan = read_plan(f"{paths.bundle(name)}/plan", None)  # it may have run since before an update
     if plan is not None and lived is not None:
         learn(paths, name, plan, environment, lived)
     if plan is not None and not plan.keep:
         delete_layer(paths, name, plan)
-    wait_until_empty(groups, END_PATIENCE)
+    kill_until_empty(groups, END_PATIENCE)
 
 
 def delete_layer(paths: Paths, name: str, plan: LaunchPlan) -> None:

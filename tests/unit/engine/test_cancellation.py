@@ -28,3 +28,18 @@ PROGRAM = textwrap.dedent(
 
 def test_it_is_raised_until_the_end() -> None:
     assert subprocess.run([sys.executable, "-c", PROGRAM], check=False, timeout=20).returncode == 143
+
+
+def test_after_the_end_it_is_not_raised() -> None:
+    """Not while the interpreter waits for its threads, where nobody would catch it."""
+    program = PROGRAM.rpartition("try:")[0] + textwrap.dedent(
+        """
+        cancellation.end_cancellation((signal.SIGTERM,))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+        """
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=False, timeout=20, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")

@@ -64,6 +64,7 @@ class FakeManager(Manager):
         if unit not in self.states:
             raise BusError(NO_SUCH_UNIT, "not loaded")
         if member == "KillUnit":
+            assert arguments[1] == "main", "the unit's clean-up is not to be killed"
             self.states[unit] = "failed"
             return ()
         if not self.stubborn:

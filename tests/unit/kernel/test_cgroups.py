@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.kernel import cgroups
-from usercontainerd.kernel.cgroups import ASIDE, SUBGROUP, kill_group, kill_leftovers
+from usercontainerd.kernel.cgroups import ASIDE, SUBGROUP, kill_leftovers, kill_until_empty
 
 
 @pytest.fixture
@@ -52,8 +52,12 @@ def test_elsewhere_nothing_is_killed(
     assert sleeper.poll() is None
 
 
-def test_a_kernel_without_cgroup_kill(unit: Path, sleeper: subprocess.Popen[bytes]) -> None:
+def test_killing_goes_on_until_none_is_left_and_never_by_the_group(
+    unit: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """A group that was killed by cgroup.kill kills what systemd starts in it later."""
     (unit / ASIDE / "cgroup.procs").write_text(f"{sleeper.pid}\n")
-    kill_group(str(unit / ASIDE))
+    (unit / ASIDE / "cgroup.kill").touch()
+    kill_until_empty([str(unit / ASIDE), str(unit / "gone")], patience=0.05)
     assert sleeper.wait(10) == -signal.SIGKILL
-    kill_group(str(unit / "gone"))
+    assert (unit / ASIDE / "cgroup.kill").read_text() == ""
