@@ -152,8 +152,11 @@ class _Scanner:
         elif character == "{":
             self.scan_inline_table(path)
         else:
+            start = self.position
             while self.text[self.position] not in ",]}#\n":
                 self.position += 1
+            if self.position == start:
+                raise ValueError("no value")  # whoever reads a list of values would never get on
 
     def scan_array(self, path: Path) -> None:
         self.position += 1

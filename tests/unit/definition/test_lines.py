@@ -158,6 +158,8 @@ toml_like = st.text(st.sampled_from("ab.=[]{}\"'\\#,\n \t1-\r\0é"), max_size=60
 @example('"\\1"')
 @example('"\\Uffffffff" = 1')
 @example("a = [{")
+@example("a = [}")
+@example("a = {b = ]}")
 @example('a = """\\')
 def test_no_text_makes_it_fail_or_hang(text: str) -> None:
     assert all(1 <= line <= text.count("\n") + 1 for line in index_lines(text).values())
