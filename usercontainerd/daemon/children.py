@@ -74,6 +74,18 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
 
 
+def start_into_pipe(start: Callable[[int], Child]) -> tuple[Child, int]:
+    """Start a child with the writing end of a new pipe; return it and the reading end."""
+    reader, writer = os.pipe()
+    try:
+        return start(writer), reader
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+
+
 async def read_lines(fd: int, take: Callable[[bytes], None], *, limit: int = 1 << 20) -> None:
     """Hand each line that comes from the pipe ``fd`` to ``take``, until its end; closes it.
 

@@ -246,8 +246,8 @@ class ContainerObject(Provider):
 
     async def _export(self, call: Call, output: int, options: Options) -> str:
         options.finish()
-        name, fd = self.container.name, call.find_output(output)
-        return (await self._service.jobs.start(call.sender, "export", name, {"name": name}, fd=fd)).path
+        name = self.container.name
+        return await self._service.jobs.start(call, "export", name, {"name": name}, writes=output)
 
     async def _logs(self, call: Call, options: Options) -> Reply:
         words = ["logs"]
@@ -271,14 +271,14 @@ class ContainerObject(Provider):
     ) -> str:
         words = plan_exec(self.container.name, command, options)
         fds = (call.find_fd(stdin), call.find_fd(stdout), call.find_fd(stderr))
-        return (await self._service.jobs.start_exec(call.sender, self.container.name, words, fds)).path
+        return await self._service.jobs.start_exec(call.sender, self.container.name, words, fds)
 
     async def _open_terminal(self, call: Call, command: list[str], options: Options) -> Reply:
         size = (int(options.take_number("rows") or 24), int(options.take_number("columns") or 80))
         words = plan_exec(self.container.name, command, options, terminal=True)
         outer, inner = open_terminal(*size)
         try:
-            job = await self._service.jobs.start_exec(
+            path = await self._service.jobs.start_exec(
                 call.sender, self.container.name, words, (inner, inner, inner)
             )
         except BaseException:
@@ -286,7 +286,7 @@ class ContainerObject(Provider):
             raise
         finally:
             os.close(inner)
-        return Reply([0, job.path], [outer])
+        return Reply([0, path], [outer])
 
 
 def plan_exec(name: str, command: list[str], options: Options, *, terminal: bool = False) -> list[str]:

@@ -110,8 +110,7 @@ class ImageObject(Provider):
     async def _push(self, call: Call, destination: str, options: Options) -> str:
         request = {"image": self.name, "destination": destination}
         options.finish()
-        job = await self._service.jobs.start(call.sender, "push", destination or self.name, request)
-        return job.path
+        return await self._service.jobs.start(call, "push", destination or self.name, request)
 
     async def _save(self, call: Call, output: int, options: Options) -> str:
         request = {
@@ -119,8 +118,7 @@ class ImageObject(Provider):
             "format": options.take_text("format", "docker-archive"),
         }
         options.finish()
-        fd = call.find_output(output)
-        return (await self._service.jobs.start(call.sender, "save", request["image"], request, fd=fd)).path
+        return await self._service.jobs.start(call, "save", self.name, request, writes=output)
 
     async def _history(self, _call: Call, options: Options) -> list[dict[str, Variant]]:
         options.finish()

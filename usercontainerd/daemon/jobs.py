@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 
 from usercontainerd.base.errors import InUse, UsercontainerError, printable
@@ -251,37 +250,40 @@ class Jobs:
         return job
 
     async def start(
-        self, sender: str, operation: str, target: str, request: dict[str, Any], *, fd: int | None = None
-    ) -> Job:
-        """Start a job of ``engine/job_program.py``; ``fd`` is what it reads from or writes to as descriptor 0.
+        self,
+        call: Call,
+        operation: str,
+        target: str,
+        request: dict[str, Any],
+        *,
+        reads: int | None = None,
+        writes: int | None = None,
+    ) -> str:
+        """Start a job of ``engine/job_program.py`` for whoever calls; return its path.
 
-        Raises ``LimitExceeded``.
+        ``reads`` or ``writes`` is the argument of type ``h`` that names what it has as descriptor 0. Raises
+        ``InvalidArgument`` or ``LimitExceeded``.
         """
-        self._check_limits(sender)
-        reader, writer = os.pipe()
-        try:
-            text = json.dumps({"operation": operation, **request})
-            child = self._service.start_program(
-                "job", [text], stdin=self._service.null if fd is None else fd, stdout=writer
-            )
-        except BaseException:
-            os.close(reader)
-            raise
-        finally:
-            os.close(writer)
-        job = self._add(operation, target, sender)
+        fd = None
+        if reads is not None:
+            fd = call.find_input(reads)
+        elif writes is not None:
+            fd = call.find_output(writes)
+        self._check_limits(call.sender)
+        child, reader = self._service.start_operation(operation, request, stdin=fd)
+        job = self._add(operation, target, call.sender)
         self._service.keep(self._service.loop.create_task(self._run(job, child, reader, judge_silence)))
-        return job
+        return job.path
 
-    async def start_exec(self, sender: str, name: str, words: list[str], fds: tuple[int, int, int]) -> Job:
-        """Run a command in a container; it is ended when the caller leaves the bus."""
+    async def start_exec(self, sender: str, name: str, words: list[str], fds: tuple[int, int, int]) -> str:
+        """Run a command in a container, and end it when the caller leaves the bus; return the job's path."""
         self._check_limits(sender)
         child = self._service.start_command(words, stdin=fds[0], stdout=fds[1], stderr=fds[2])
         job = self._add("exec", name, sender)
         end_watch = await self._service.server.watch_client(sender, job.cancel)
         child.ended.add_done_callback(lambda _: end_watch())
         self._service.keep(self._service.loop.create_task(self._run(job, child, None, judge_exec)))
-        return job
+        return job.path
 
     async def _run(
         self, job: Job, child: Child, output: int | None, take_status: Callable[[Job, int], None]

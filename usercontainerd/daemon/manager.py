@@ -128,29 +128,26 @@ class ManagerObject(Provider):
             "platform": options.take_text("platform"),
         }
         options.finish()
-        job = await self._service.jobs.start(call.sender, "pull", reference, request)
-        return job.path
+        return await self._service.jobs.start(call, "pull", reference, request)
 
     async def _load(self, call: Call, archive: int, options: Options) -> str:
         options.finish()
-        fd = call.find_input(archive)
-        return (await self._service.jobs.start(call.sender, "load", "", {}, fd=fd)).path
+        return await self._service.jobs.start(call, "load", "", {}, reads=archive)
 
     async def _import(self, call: Call, archive: int, reference: str, options: Options) -> str:
         request = {"reference": reference, "changes": options.take_texts("changes")}
         options.finish()
-        fd = call.find_input(archive)
-        return (await self._service.jobs.start(call.sender, "import", reference, request, fd=fd)).path
+        return await self._service.jobs.start(call, "import", reference, request, reads=archive)
 
     async def _prune_images(self, call: Call, options: Options) -> str:
         request = {"all": options.take_flag("all")}
         options.finish()
-        return (await self._service.jobs.start(call.sender, "prune", "", request)).path
+        return await self._service.jobs.start(call, "prune", "", request)
 
     async def _check_store(self, call: Call, options: Options) -> str:
         request = {"repair": options.take_flag("repair"), "quick": options.take_flag("quick")}
         options.finish()
-        return (await self._service.jobs.start(call.sender, "check", "", request)).path
+        return await self._service.jobs.start(call, "check", "", request)
 
     # Logins
 

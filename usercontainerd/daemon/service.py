@@ -14,7 +14,7 @@ from usercontainerd.daemon.applications import PATH as APPLICATIONS_PATH
 from usercontainerd.daemon.applications import ApplicationsObject
 from usercontainerd.daemon.board import Board
 from usercontainerd.daemon.call import LimitExceeded
-from usercontainerd.daemon.children import Child, read_lines
+from usercontainerd.daemon.children import Child, read_lines, start_into_pipe
 from usercontainerd.daemon.jobs import Jobs
 from usercontainerd.daemon.lifetime import Idle
 from usercontainerd.daemon.limits import MAX_PROGRAMS, MAX_PROGRAMS_OF_ONE, Holdings, raise_fd_limit
@@ -101,8 +101,7 @@ class Service:
     def _sweep(self) -> None:
         # When a daemon is killed, systemd kills its jobs: no half of theirs is left, once there is one again.
         if has_leftovers(self.context):
-            request = json.dumps({"operation": "sweep"})
-            self.start_program("job", [request], stdin=self.null, stdout=self.null)
+            self._start_operation("sweep", {}, stdin=self.null, stdout=self.null)
 
     def close(self) -> None:
         """End what is left."""
@@ -191,10 +190,18 @@ class Service:
         command = [self.context.programs.command, *words]
         return self._start(command, stdin=stdin, stdout=stdout, stderr=stderr)
 
-    def start_program(self, name: str, words: list[str], *, stdin: int, stdout: int) -> Child:
-        """Run a program of libexec."""
-        command = [f"{self.context.programs.directory}/{name}", *words]
-        return self._start(command, stdin=stdin, stdout=stdout)
+    def start_operation(
+        self, operation: str, request: dict[str, Any], *, stdin: int | None = None
+    ) -> tuple[Child, int]:
+        """Run one operation of ``engine/job_program.py``; return it and the pipe that its words come from."""
+        source = self.null if stdin is None else stdin
+        return start_into_pipe(
+            lambda pipe: self._start_operation(operation, request, stdin=source, stdout=pipe)
+        )
+
+    def _start_operation(self, operation: str, request: dict[str, Any], *, stdin: int, stdout: int) -> Child:
+        text = json.dumps({"operation": operation, **request})
+        return self._start([f"{self.context.programs.directory}/job", text], stdin=stdin, stdout=stdout)
 
     def _start(self, command: list[str], *, stdin: int, stdout: int, stderr: int | None = None) -> Child:
         return Child(
@@ -220,19 +227,7 @@ class Service:
     async def _run_program(
         self, operation: str, request: dict[str, Any], *, owner: str, stdin: int | None
     ) -> dict[str, Any]:
-        reader, writer = os.pipe()
-        try:
-            child = self.start_program(
-                "job",
-                [json.dumps({"operation": operation, **request})],
-                stdin=self.null if stdin is None else stdin,
-                stdout=writer,
-            )
-        except BaseException:
-            os.close(reader)
-            raise
-        finally:
-            os.close(writer)
+        child, reader = self.start_operation(operation, request, stdin=stdin)
         stop_watching = await self.server.watch_client(owner, child.end)
         child.ended.add_done_callback(lambda _: stop_watching())
         words: list[dict[str, Any]] = []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from usercontainerd.daemon.call import LimitExceeded
+from usercontainerd.daemon.children import start_into_pipe
 from usercontainerd.daemon.limits import MAX_ALL_STREAMS, MAX_STREAMS, Holdings
 
 TYPE_CHECKING = False
@@ -31,14 +30,10 @@ class Streams:
         excess = self._held.find_excess(sender)
         if excess:
             raise LimitExceeded(excess)
-        reader, writer = os.pipe()
-        try:
-            child = self._service.start_command(words, stdin=self._service.null, stdout=writer)
-        except BaseException:
-            os.close(reader)
-            raise
-        finally:
-            os.close(writer)
+        service = self._service
+        child, reader = start_into_pipe(
+            lambda pipe: service.start_command(words, stdin=service.null, stdout=pipe)
+        )
         self._held.take(sender)
         stop_watching = await self._service.server.watch_client(sender, child.end)
         child.ended.add_done_callback(lambda _: self._close(sender, stop_watching))
