@@ -195,6 +195,8 @@ def test_services_of_the_host(tmp_path: Path) -> None:
         plan = {"ask": [["host.containers.internal", public], *closed, ["::1", six], ["2001:db8::1", six]]}
         found = look(tmp_path / "out", plan, "")
     assert found["asked"][0] == "the host"
+    assert found["interfaces"] == ["eth0", "lo"]
+    assert found["tun_flags"] & 0x800  # IFF_PERSIST: no stop waits for the kernel to take it down
     assert set(found["asked"][1:]) <= {"ConnectionRefusedError", "TimeoutError", "OSError"}
     assert found["ping"] == "answered"
 

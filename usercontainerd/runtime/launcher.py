@@ -209,6 +209,10 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     import usercontainerd.kernel.syscalls  # noqa: F401
     from usercontainerd.runtime.remains import discard_layer, discard_runtime_state
 
+    if plan.network == "pasta":
+        from usercontainerd.kernel.tap import make_persistent_tap
+
+        make_persistent_tap()
     discard_runtime_state(launch.paths, launch.name)
     trash = None if plan.keep else discard_layer(launch.paths, launch.name)
     _receive(incoming, b"m", "parent")

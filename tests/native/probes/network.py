@@ -77,6 +77,9 @@ def main(output: str, text: str) -> None:
         "asked": [ask(address, port) for address, port in plan.get("ask", ())],
         "ping": ping("127.0.0.1"),
         "interfaces": sorted(os.listdir("/sys/class/net")),
+        "tun_flags": int(flags, 16)
+        if (flags := read_text("/sys/class/net/eth0/tun_flags")).startswith("0x")
+        else 0,
         "routes": read_text("/proc/net/route").splitlines()[1:],
         "resolv.conf": read_text("/etc/resolv.conf"),
         "space": os.readlink("/proc/self/ns/net"),
