@@ -6,19 +6,8 @@ import json
 from pathlib import Path
 
 from tests.support.containers import BUSYBOX, run, wait_until
-from tests.support.packages import (
-    CHECKOUT,
-    NAMES,
-    NEWER,
-    OLDER,
-    Built,
-    Life,
-    as_alice,
-    define,
-    find_daemon,
-    run_dnf,
-    show_unit,
-)
+from tests.support.login import as_alice, find_daemon, show_unit
+from tests.support.packages import CHECKOUT, NAMES, NEWER, OLDER, Built, Life, define, run_dnf
 
 STORE = Path("/home/alice/.local/share/usercontainerd")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import BUSYBOX, run
+from tests.support.login import as_alice, find_daemon, show_unit, write_definition
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tools"))
@@ -24,22 +24,6 @@ NEWER = read_version()
 NAMES = ("usercontainerd", "usercontainerd-docker", "usercontainerd-podman", "usercontainerd-selinux")
 WORK = Path("/var/tmp/rpm-lane")
 BUILDER = "alice"
-
-_LOGIN = (
-    *("runuser", "-u", "alice", "--", "env", "-C", "/home/alice", "HOME=/home/alice", "LANG=C.UTF-8"),
-    *("PATH=/usr/local/bin:/usr/bin:/bin", "XDG_RUNTIME_DIR=/run/user/1000"),
-    "DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus",
-)
-
-
-def as_alice(*command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run a command as the user alice has it in her session."""
-    return run(*_LOGIN, *command, check=check, timeout=timeout)
-
-
-def show_unit(unit: str, name: str) -> str:
-    """A property of a unit of alice's."""
-    return as_alice("systemctl", "--user", "show", "--value", "-p", name, unit).stdout.strip()
 
 
 @dataclass(frozen=True)
@@ -116,18 +100,7 @@ command = ["sh", "-c", "trap 'exit 0' TERM; echo started; while :; do sleep 0.2;
 
 def define(name: str, text: str = DEFINITION) -> None:
     """Write a definition of alice's, and have the generator see it."""
-    path = f"/home/alice/.config/usercontainerd/containers/{name}.toml"
-    as_alice("sh", "-c", 'mkdir -p "${1%/*}" && printf %s "$2" >"$1"', "sh", path, text)
-    as_alice("systemctl", "--user", "daemon-reload")
-
-
-def find_daemon() -> int:
-    """The process of the daemon, started by a call if there is none; a connection of alice's keeps it."""
-    as_alice(
-        *("busctl", "--user", "call", "org.usercontainer1", "/org/usercontainer1"),
-        *("org.usercontainer1.Manager", "ListContainers", "a{sv}", "0"),
-    )
-    return int(show_unit("usercontainerd.service", "MainPID"))
+    write_definition(name, text)
 
 
 @pytest.fixture(scope="session")

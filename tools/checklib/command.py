@@ -33,14 +33,14 @@ LANES = {
     "desktop": "tests/desktop, as alice in a machine with GTK, Xvfb and D-Bus clients",
     "rpm": "tests/rpm, as root in a machine with rpmbuild and dnf: packages built, installed, upgraded, removed",
     "kernel": "tests/kernel, as alice on a kernel of its own (user-mode Linux)",
+    "selinux": "tests/selinux, as root on a kernel of its own that enforces Debian's SELinux policy",
     "session": "the main job in this very session, by ./demo --session",
 }
 # The private machine needs root to be built; an ordinary user has a session instead.
-LANES_OF_ROOT = ("lint", "unit", "machine", "native", "desktop", "rpm", "kernel")
+LANES_OF_ROOT = ("lint", "unit", "machine", "native", "desktop", "rpm", "kernel", "selinux")
 LANES_OF_USER = ("lint", "unit", "session")
-# Runs beside those that use one core at most, and is waited for before the next of the others.
-ASIDE = "rpm"
-BESIDE_IT = ("unit", "machine")
+# What runs beside which others, all of which use one core at most; it is waited for before the next but these.
+BESIDE = {"rpm": ("unit", "machine"), "selinux": ("kernel",)}
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -51,7 +51,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{lane}", action="append_const", const=lane, dest="lanes", help=text)
     parser.add_argument("--image", help="the session lane's image, one with busybox (see ./demo --help)")
     parser.add_argument(
-        "--suite", choices=SUITES, default=SUITE, help="the Debian of the native, desktop and kernel lanes"
+        "--suite",
+        choices=SUITES,
+        default=SUITE,
+        help="the Debian of the native, desktop, kernel and selinux lanes",
     )
     parser.add_argument("-k", metavar="NAME", help="only tests whose names match (see pytest -k)")
     parser.add_argument("rest", nargs="*", metavar="ARG", help="further arguments for pytest, after --")
@@ -78,6 +81,9 @@ def _run_lane(
         # --bare: what is installed comes from the packages.
         machine = ["--rpm", "--bare", "--registry"]
         return run_in_machine(lane, machine, ["tests/rpm"], extra, user="root", silent=silent)
+    if lane == "selinux":
+        machine = ["--selinux", *machine]
+        return run_in_machine(lane, machine, ["tests/selinux"], extra, user="root", silent=silent)
     if lane == "session":
         return run_in_session(lane, options.image)
     return run_in_machine(lane, ["--kernel", *machine], ["tests/kernel"], extra)
@@ -101,25 +107,24 @@ def main(arguments: list[str]) -> int:
 
 
 def _run_lanes(lanes: list[str], run: Callable[[str, bool], Outcome]) -> list[Outcome]:
-    """Run each lane, one after the other but for the one that runs aside; what came of them, in the same order.
+    """Run each lane, one after the other but for those that run aside; what came of them, in the same order.
 
     ``run`` gets a lane, and whether it is to print nothing before its end.
     """
     outcomes: dict[str, Outcome] = {}
-    waiting = ASIDE in lanes and bool(set(lanes) & set(BESIDE_IT))
+    aside: dict[str, Future[Outcome]] = {}
     with ThreadPoolExecutor(1) as pool:
-        aside: Future[Outcome] | None = None
         for lane in lanes:
-            if lane in BESIDE_IT and waiting:
-                print(f"== {ASIDE}: {LANES[ASIDE]}; beside the next, prints at its end", flush=True)
-                aside, waiting = pool.submit(run, ASIDE, True), False
-            elif aside is not None and lane not in BESIDE_IT:
-                outcomes[ASIDE], aside = aside.result(), None
-            if lane not in outcomes and not (lane == ASIDE and aside is not None):
+            for other in [other for other in aside if lane not in (other, *BESIDE[other])]:
+                outcomes[other] = aside.pop(other).result()
+            for other, neighbours in BESIDE.items():
+                if lane in neighbours and other in lanes and other not in {*aside, *outcomes}:
+                    print(f"== {other}: {LANES[other]}; beside the next, prints at its end", flush=True)
+                    aside[other] = pool.submit(run, other, True)
+            if lane not in {*aside, *outcomes}:
                 print(f"== {lane}: {LANES[lane]}", flush=True)
                 outcomes[lane] = run(lane, False)
-        if aside is not None:
-            outcomes[ASIDE] = aside.result()
+        outcomes |= {other: future.result() for other, future in aside.items()}
     return [outcomes[lane] for lane in lanes]
 
 

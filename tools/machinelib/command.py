@@ -24,6 +24,7 @@ from machinelib.recipe import SUITE, SUITES, Recipe, hash_recipe
 from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
 from machinelib.rpmtools import RPM_TOOLS
+from machinelib.selinux import list_image_names, obtain_labelled_image
 from machinelib.session import Order, Session, run_order
 from machinelib.terminal import open_terminal, relay_terminal
 from machinelib.uml import hash_kernel, obtain_kernel
@@ -55,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--lane", choices=("native", "kernel", "auto"), default="native")
     run.add_argument("--kernel", action="store_true", help="the same as --lane kernel")
+    run.add_argument(
+        "--selinux", action="store_true", help="on the kernel lane, with SELinux enforcing Debian's policy"
+    )
     run.add_argument("--memory", default="2G", help="of a machine of the kernel lane (default: %(default)s)")
     run.add_argument("--tty", action="store_true", help="give the command a terminal")
     _add_order_options(run)
@@ -178,7 +182,7 @@ def _find_native(name: str) -> machines.Record:
 
 
 def _choose_lane(options: argparse.Namespace) -> str:
-    lane: str = "kernel" if options.kernel else options.lane
+    lane: str = "kernel" if options.kernel or options.selinux else options.lane
     if lane != "kernel" and (reason := native.probe_support()) is not None:
         if lane == "native":
             raise MachineError(f"{reason} (the kernel lane needs no privilege: --kernel, or --lane auto)")
@@ -189,10 +193,9 @@ def _choose_lane(options: argparse.Namespace) -> str:
 
 def _plan_kernel(options: argparse.Namespace) -> KernelPlan:
     rootfs = obtain_rootfs(Recipe(options.suite))
+    image = obtain_labelled_image(rootfs, options.suite) if options.selinux else obtain_disk_image(rootfs)
     layers = [layer.path / "tree" for layer in _obtain_layers(options)[:-1]]
-    return KernelPlan(
-        obtain_kernel(rootfs), obtain_disk_image(rootfs), tuple(layers), CHECKOUT, options.memory
-    )
+    return KernelPlan(obtain_kernel(rootfs), image, tuple(layers), CHECKOUT, options.memory)
 
 
 @contextmanager
@@ -299,4 +302,5 @@ def _list_needed(suite: str) -> list[str]:
     rootfs = f"rootfs-{hash_recipe(Recipe(suite))}"
     lane = [f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}"]
     lane += [f"pip-{hash_pip(rootfs)}", *(name_add_on(add_on, rootfs) for add_on in ADD_ONS.values())]
+    lane += list_image_names(rootfs)
     return [rootfs, *lane, *list_artifact_names(rootfs)]

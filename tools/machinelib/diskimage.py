@@ -10,6 +10,7 @@ from machinelib.cache import Artifact, obtain_artifact, say
 from machinelib.hosttools import MachineError, find_program, require_programs
 from machinelib.recipe import hash_inputs
 
+IMAGE = "base.img"
 SIZE = "6G"  # sparse
 
 ENTRY = "/usr/lib/machine-entry"
@@ -29,8 +30,9 @@ mount -t hostfs -o "hostfs=$MACHINE_WORK" none /run/machine ||
 
 def obtain_disk_image(system: Artifact) -> Path:
     """The image, made if it is not cached."""
-    artifact = obtain_artifact("image", hash_image(system.path.name), lambda stage: _build(stage, system))
-    return artifact.path / "base.img"
+    tree = system.path / "tree"
+    artifact = obtain_artifact("image", hash_image(system.path.name), lambda stage: _build(stage, tree))
+    return artifact.path / IMAGE
 
 
 def hash_image(system_name: str) -> str:
@@ -38,18 +40,28 @@ def hash_image(system_name: str) -> str:
     return hash_inputs(system_name, _ENTRY_SCRIPT, SIZE)
 
 
-def _build(stage: Path, system: Artifact) -> None:
+def _build(stage: Path, tree: Path) -> None:
+    require_root()
+    say("making a disk image of the root file system")
+    write_image(stage, tree)
+
+
+def require_root() -> None:
+    """Files are to have their owners."""
     if os.geteuid() != 0:
         raise MachineError("making the disk image needs root (once; running it does not)")
+
+
+def write_image(stage: Path, tree: Path) -> None:
+    """Make the image of a tree, with all its attributes, and of the script that is its first process."""
     require_programs("mke2fs")
-    say("making a disk image of the root file system")
-    image = stage / "base.img"
+    image = stage / IMAGE
     _run(
         [
             *(find_program("mke2fs") or "mke2fs", "-q", "-F", "-t", "ext4"),
             # Nothing survives a run, so nothing needs a journal.
             *("-O", "^has_journal,^metadata_csum", "-E", "lazy_itable_init=1,nodiscard"),
-            *("-d", str(system.path / "tree"), str(image), SIZE),
+            *("-d", str(tree), str(image), SIZE),
         ]
     )
     script = stage / "entry"

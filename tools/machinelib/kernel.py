@@ -56,8 +56,11 @@ for layer in {layers}; do
     number=$((number + 1))
     mount_host "$layer" /run/machine-layer
     cp -R --preserve=mode,timestamps,links /run/machine-layer/. /
+    (cd /run/machine-layer && find . -mindepth 1) | sed 's,^[.],,' >> /run/machine-copied
     umount /run/machine-layer
 done
+contexts=/etc/selinux/default/contexts/files/file_contexts
+[ ! -e $contexts ] || setfiles -F -s $contexts < /run/machine-copied
 modprobe -q -a {names}
 chmod 0666 /dev/fuse /dev/net/tun
 echo {machine_id} > /etc/machine-id
@@ -83,6 +86,8 @@ SuccessAction=poweroff-immediate
 FailureAction=poweroff-immediate
 
 [Service]
+# What a login has, where SELinux is on.
+SELinuxContext=-unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023
 Environment=PYTHONPATH=/checkout/tools PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8
 ExecStart=/usr/bin/python3 -m machinelib.agent /run/machine
 StandardOutput=journal+console

@@ -80,13 +80,17 @@ def parse_type(label: bytes) -> str:
 
 
 def has_policy() -> bool:
-    """Tell whether the policy that is in force knows our store."""
+    """Tell whether the policy that is in force knows our store: by the module, or by the administrator's own rules."""
     values = dict(line.partition("=")[::2] for line in (read_text(CONFIGURATION) or "").splitlines())
     directory = f"/etc/selinux/{values.get('SELINUXTYPE', 'targeted').strip()}/contexts/files"
+    return any(_has_rule(f"{directory}/file_contexts.{kind}") for kind in ("homedirs", "local"))
+
+
+def _has_rule(path: str) -> bool:
     try:
         # Hundreds of kilobytes where there are many users: read_text would cut it.
-        with open(f"{directory}/file_contexts.homedirs", encoding="utf-8", errors="replace") as file:
-            return any("/usercontainerd/layers" in line for line in file)
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return any(READ_ONLY in line and "layers" in line for line in file if "usercontainerd" in line)
     except OSError:
         return False
 
@@ -95,6 +99,13 @@ def judge_labels(labels: Mapping[str, str], store: str, usual: str, *, has_polic
     """By the types of what is there; ``usual`` is where the policy expects the store. Pure but for os-release(5)."""
     wrong = [(path, found) for path, found in labels.items() if found != TYPES[path.partition("/")[0]]]
     name = "selinux labels"
+    if not wrong and labels and not has_policy:
+        return lost(
+            name,
+            "the store's are as they should be, but the policy has no rules for it",
+            "whatever relabels files takes them away",
+            plan_relabelling(store, usual, has_policy=False),
+        )
     if not wrong:
         return fine(name, "the store's are as they should be" if labels else "there is no store yet")
     path, found = wrong[0]

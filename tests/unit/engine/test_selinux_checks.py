@@ -63,6 +63,13 @@ def test_good_labels() -> None:
     assert judge_labels({}, USUAL, USUAL, has_policy=False).verdict == Verdict.FINE
 
 
+def test_good_labels_that_nothing_would_give_again() -> None:
+    finding = judge_labels(GOOD, USUAL, USUAL, has_policy=False)
+    assert finding.verdict == Verdict.LOST
+    assert "no rules" in finding.found
+    assert finding.mend == plan_relabelling(USUAL, USUAL, has_policy=False)
+
+
 @pytest.mark.parametrize("path", GOOD)
 @pytest.mark.parametrize("kind", ["data_home_t", "", "user_home_t"])
 def test_wrong_labels_are_named(path: str, kind: str) -> None:
@@ -138,4 +145,20 @@ def test_policy_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             r"/home/[^/]+/\.local/share/usercontainerd/layers(/.*)? unconfined_u:object_r:container_ro_file_t:s0"
             "\n"
         )
+    assert has_policy()
+
+
+def test_rules_of_an_administrator_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that docs/selinux.md has for hosts without the module."""
+    configuration = tmp_path / "config"
+    configuration.write_text(f"SELINUXTYPE=../..{tmp_path}\n")
+    monkeypatch.setattr(selinux_checks, "CONFIGURATION", str(configuration))
+    monkeypatch.setattr(selinux_checks, "suggest_installation", lambda package: f"sudo apt install {package}")
+    (tmp_path / "contexts/files").mkdir(parents=True)
+    local = tmp_path / "contexts/files/file_contexts.local"
+    advice = plan_relabelling(USUAL, USUAL, has_policy=False)
+    lines = re.findall(r"-t (\w+) '(\S+)'", advice)
+    local.write_text("".join(f"{path} system_u:object_r:{kind}:s0\n" for kind, path in lines[1:]))
+    assert not has_policy()
+    local.write_text("".join(f"{path} system_u:object_r:{kind}:s0\n" for kind, path in lines))
     assert has_policy()
