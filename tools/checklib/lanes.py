@@ -16,6 +16,7 @@ MACHINE = f"{TOP}/tools/machine"
 TEST_LIMIT = 300  # seconds for one test here: a hang is a failure with a traceback
 MACHINES = 2  # that share the native lane
 LANE_LIMIT = 1800  # seconds for a whole lane in a machine, on a host with other work too
+REPORT_MARK = "==report=="
 GUEST_PYTEST = ["python3", "-m", "pytest", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT}"]
 
 
@@ -137,31 +138,31 @@ def run_in_machine(
         "--junitxml=/tmp/report.xml",
         *arguments,
     ]
-    script = '"$@"; status=$?; echo "==report=="; cat /tmp/report.xml 2>/dev/null; exit $status'
+    script = f'"$@"; status=$?; echo "{REPORT_MARK}"; cat /tmp/report.xml 2>/dev/null; exit $status'
     command = [
-        sys.executable,
-        MACHINE,
-        "run",
-        "--user",
-        user,
-        "--timeout",
-        str(LANE_LIMIT),
+        *(sys.executable, MACHINE, "run", "--user", user, "--timeout", str(LANE_LIMIT)),
         *options,
-        "--",
-        "sh",
-        "-c",
-        script,
-        "sh",
+        *("--", "sh", "-c", script, "sh"),
         *pytest,
     ]
     started = time.monotonic()
+    status, text = _run_and_part(command, silent=silent)
+    report = f"{TOP}/.pytest_cache/{lane}.xml"
+    os.makedirs(os.path.dirname(report), exist_ok=True)
+    with open(report, "w", encoding="utf-8") as file:
+        file.write(text)
+    return _read_report(lane, report, status, time.monotonic() - started, command)
+
+
+def _run_and_part(command: list[str], *, silent: bool) -> tuple[int, str]:
+    """Run a command and print what it prints, up to the report; return its status and the report."""
     process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True, errors="replace")
     assert process.stdout is not None
     lines: list[str] = []
     held: list[str] = []
     reporting = False
     for line in process.stdout:
-        if line.startswith("==report=="):
+        if line.startswith(REPORT_MARK):
             reporting = True
         elif reporting:
             lines.append(line)
@@ -171,11 +172,7 @@ def run_in_machine(
             print(line, end="", flush=True)
     status = process.wait()
     print("".join(held), end="", flush=True)
-    report = f"{TOP}/.pytest_cache/{lane}.xml"
-    os.makedirs(os.path.dirname(report), exist_ok=True)
-    with open(report, "w", encoding="utf-8") as file:
-        file.writelines(lines)
-    return _read_report(lane, report, status, time.monotonic() - started, command)
+    return status, "".join(lines)
 
 
 def _read_report(lane: str, path: str, status: int, seconds: float, command: list[str]) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
@@ -96,70 +96,107 @@ def prepare_container(
     loaded = read_definition(context, name)
     definition = loaded.definition
     record = pull_image(context, definition.image, policy=definition.pull, progress=progress, talk=talk)
-    images = open_images(context)
-    image = images.configuration(record)
-    layers = tuple(reversed(images.layer_directories(record)))
-    id_map = plan_user_namespace(context, definition)
-    arguments = plan_arguments(definition, image)
-    if not arguments:
-        raise InvalidArgument(
-            "neither the image nor the definition says what to run", where=name, hint="set command"
-        )
-    environment, environment_files = _read_environment_files(definition, dict(context.environment))
-    command = describe_command(definition, image, arguments, environment)
+    subject = read_subject(context, definition, record)
+    arguments, image = subject.arguments, subject.image
+    command = describe_command(definition, image, arguments, subject.environment)
     view = RootView()
-    if layers:
+    if subject.layers:
         sought = command if definition.output is Output.AUTO else None
-        view = view_root(context.programs.inspect_root, id_map, layers, sought)
-    identity = _find_identity(context, definition, image, id_map, view)
-    seccomp, profile = load_seccomp(
-        definition.security.seccomp,
-        plan_bounding_set(definition.security.add_capabilities, definition.security.drop_capabilities),
-    )
+        view = view_root(context.programs.inspect_root, subject.id_map, subject.layers, sought)
+    identity = _find_identity(context, definition, image, subject.id_map, view)
     files = HostFiles(
         bundle=context.paths.bundle(name),
         init=_find_program(INIT_PATHS, "catatonit") if definition.init else None,
         notify_socket=_check_notify_socket(definition, notify_socket),
         volumes=make_mount_sources(context, name, definition.mounts),
     )
-    specification = build_specification(
-        definition,
-        image,
-        identity=identity,
-        files=files,
-        file_environment=environment,
-        seccomp=seccomp,
-        group_five=not id_map.single,
-    )
+    private, profile = plan_private_files(subject, identity, files)
     learnt = learn_from_failure(context, definition, str(record.id), talk.notice)
     output = choose_output(definition, command, identity, view.stream_names or learnt, files.volumes)
-    inputs = (
-        *loaded.watched,
-        *watch_image(images, record),
-        *(RESOLV_CONF, "/etc/subuid", "/etc/subgid"),
-        *environment_files,
-        *((profile,) if profile else ()),
-        *output.inputs,
-    )
     plan = build_plan(
         context,
         definition,
-        id_map=id_map,
-        layers=len(layers),
+        id_map=subject.id_map,
+        layers=len(subject.layers),
         init_system=is_init_system(arguments),
         pipe=output.pipe,
         volumes=files.volumes,
-        inputs=inputs,
+        inputs=(*loaded.watched, *subject.watched, *profile, *output.inputs),
     )
-    # For `exec` and `ps`: what they need of all this, without the time to parse it.
-    private = {
-        "config.json": json.dumps(specification),
-        "process.json": json.dumps(plan_exec_process(specification["process"])),
-        "summary": render_summary(build_summary(definition, arguments, record.id, image.labels)),
-        REASON_FILE: output.reason,
-    }
-    write_bundle(context, definition, layers, private, plan)
+    private[REASON_FILE] = output.reason
+    write_bundle(context, definition, subject.layers, private, plan)
     adapt_unit(context, definition, image)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A definition with its image, and what the two together say.
+
+    ``layers`` are directories, topmost first; ``environment`` is that of ``environment_files``; ``watched`` are the
+    files that make it another one when they change.
+    """
+
+    definition: Definition
+    record: ImageRecord
+    image: ImageConfiguration
+    layers: tuple[str, ...]
+    id_map: IdMap
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    watched: tuple[str, ...]
+
+
+def read_subject(context: Context, definition: Definition, record: ImageRecord) -> Subject:
+    """Read what the image and the definition's files say. Raises ``InvalidArgument``, ``InvalidDefinition``…"""
+    images = open_images(context)
+    image = images.configuration(record)
+    id_map = plan_user_namespace(context, definition)
+    arguments = plan_arguments(definition, image)
+    if not arguments:
+        raise InvalidArgument(
+            "neither the image nor the definition says what to run",
+            where=definition.name,
+            hint="set command",
+        )
+    environment, files = _read_environment_files(definition, dict(context.environment))
+    return Subject(
+        definition=definition,
+        record=record,
+        image=image,
+        layers=tuple(reversed(images.layer_directories(record))),
+        id_map=id_map,
+        arguments=arguments,
+        environment=environment,
+        watched=(*watch_image(images, record), RESOLV_CONF, "/etc/subuid", "/etc/subgid", *files),
+    )
+
+
+def plan_private_files(
+    subject: Subject, identity: Identity, files: HostFiles
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The texts of the bundle that the container does not see, and the files they are made from beside its own."""
+    definition = subject.definition
+    seccomp, profile = load_seccomp(
+        definition.security.seccomp,
+        plan_bounding_set(definition.security.add_capabilities, definition.security.drop_capabilities),
+    )
+    specification = build_specification(
+        definition,
+        subject.image,
+        identity=identity,
+        files=files,
+        file_environment=subject.environment,
+        seccomp=seccomp,
+        group_five=not subject.id_map.single,
+    )
+    summary = build_summary(definition, subject.arguments, subject.record.id, subject.image.labels)
+    texts = {
+        "config.json": json.dumps(specification),
+        # For `exec` and `ps`: what they need of all this, without the time to parse it.
+        "process.json": json.dumps(plan_exec_process(specification["process"])),
+        "summary": render_summary(summary),
+    }
+    return texts, (profile,) if profile else ()
 
 
 def build_plan(
