@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from tests.support.fakeregistry import FakeRegistry, build_tar, file
 from tests.support.hostile import CASES, MANIFEST, Case, answer, blob_path, list_cases, send_raw
 from tests.support.pulling import SMALL, pull, snapshot, wait_for_children
 from tests.support.realregistry import Authority
+from tests.support.registryclients import close_under
 from usercontainerd.base.errors import Cancelled, RegistryError, UsercontainerError
 from usercontainerd.engine.access import RegistryAccess
 from usercontainerd.engine.context import Context
@@ -142,22 +142,8 @@ def test_closing_ends_a_transfer_with_tls(tmp_path: Path) -> None:
         registry.rules[MANIFEST] = send_raw(b"HTTP/1.1 200 OK\r\n\r\n", b"x", slowly=True)
         endpoint = Endpoint(parse_reference(f"{registry.host}/app"))
         client = RegistryClient(endpoint, Transport({}, certificates))
-        caught: list[BaseException] = []
-
-        def fetch() -> None:
-            try:
-                client.fetch_manifest("latest")
-            except UsercontainerError as error:
-                caught.append(error)
-
-        thread = threading.Thread(target=fetch)
-        thread.start()
-        while MANIFEST not in registry.paths():
-            registry.stopped.wait(0.005)
-        client.close()
-        thread.join(10)
-        assert not thread.is_alive()
-        assert [type(error) for error in caught] == [Cancelled]
+        fetches = {MANIFEST: lambda: client.fetch_manifest("latest")}
+        assert close_under(client, registry, fetches) == [Cancelled]
 
 
 def test_a_registry_without_tls_that_should_have_it(context: Context, registry: FakeRegistry) -> None:

@@ -42,13 +42,13 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Callable[[Handler]
 
 
 def send_raw(start: bytes, piece: bytes = b"", *, slowly: bool = False) -> Callable[[Handler], None]:
-    """A rule: these very bytes, then ``piece`` without end, every 50 ms or as fast as it goes."""
+    """A rule: these very bytes, then ``piece`` without end (if empty: silence), every 50 ms or as fast as it goes."""
 
     def send(handler: Handler) -> None:
         handler.close_connection = True
         with contextlib.suppress(OSError):
             handler.wfile.write(start)
-            for _ in range(4000 if piece else 0):
+            for _ in range(4000 if piece or slowly else 0):
                 handler.wfile.write(piece)
                 if slowly:
                     handler.wfile.flush()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from tests.support.fakeregistry import FakeRegistry, digest_of
+from tests.support.hostile import LIMITS, MANIFEST
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.manifest import Descriptor
 from usercontainerd.oci.reference import parse_reference
@@ -18,12 +21,11 @@ from usercontainerd.registry.connections import Limits
 from usercontainerd.registry.patience import Patience
 from usercontainerd.registry.transport import Transport
 
+__all__ = ["BLOB", "DATA", "LIMITS", "MANIFEST", "PATH", "Make", "close_under", "make_client", "registry"]
+
 DATA = os.urandom(700_000)
 BLOB = Descriptor("application/octet-stream", Digest(digest_of(DATA)), len(DATA))
 PATH = f"/v2/app/blobs/{BLOB.digest}"
-MANIFEST = "/v2/app/manifests/latest"
-# Windows of a tenth of a second: what takes minutes in earnest takes no time here.
-LIMITS = Limits(connect=2.0, read=1.0, answer=0.5, least=1000, window=0.3)
 
 
 @pytest.fixture
@@ -71,3 +73,29 @@ def make_client(registry: FakeRegistry) -> Iterator[Make]:
     make = Make(registry)
     yield make
     make.close()
+
+
+def close_under(
+    client: RegistryClient, registry: FakeRegistry, fetches: Mapping[str, Callable[[], object]]
+) -> list[type[BaseException]]:
+    """Close a client while each path of ``fetches`` is being fetched in a thread; return what the threads raised."""
+    caught: list[type[BaseException]] = []
+
+    def fetch(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as error:
+            caught.append(type(error))
+
+    threads = [threading.Thread(target=fetch, args=(call,), daemon=True) for call in fetches.values()]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 30
+    while not set(fetches) <= set(registry.paths()):
+        assert time.monotonic() < end, "not everything has been asked for"
+        registry.stopped.wait(0.005)
+    client.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    return caught

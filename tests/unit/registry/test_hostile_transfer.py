@@ -10,23 +10,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.fakeregistry import FakeRegistry, Handler
-from tests.support.registryclients import BLOB, DATA, LIMITS, MANIFEST, PATH, Make
+from tests.support.hostile import answer, send_raw
+from tests.support.registryclients import BLOB, DATA, LIMITS, MANIFEST, PATH, Make, close_under
 from usercontainerd.base.errors import Cancelled, DigestMismatch, RegistryError
 from usercontainerd.registry.patience import Patience
 from usercontainerd.registry.transport import ConnectionFailed
 
 ONCE = Patience(tries=1)
-
-
-def send_slowly(handler: Handler, piece: bytes, start: bytes = b"") -> None:
-    """``start`` at once, then ``piece`` every 50 ms until the other side leaves."""
-    handler.close_connection = True
-    with contextlib.suppress(OSError):
-        handler.wfile.write(start)
-        for _ in range(400):
-            handler.wfile.write(piece)
-            handler.wfile.flush()
-            handler.registry.stopped.wait(0.05)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +32,7 @@ def send_slowly(handler: Handler, piece: bytes, start: bytes = b"") -> None:
 def test_slow_loris(
     registry: FakeRegistry, make_client: Make, start: bytes, piece: bytes, message: str
 ) -> None:
-    registry.rules[PATH] = lambda handler: send_slowly(handler, piece, start)
+    registry.rules[PATH] = send_raw(start, piece, slowly=True)
     with pytest.raises(ConnectionFailed, match=message):
         make_client(limits=LIMITS, patience=ONCE).fetch_blob(BLOB, limit=1 << 20)
 
@@ -182,58 +172,16 @@ def test_bad_content_range(registry: FakeRegistry, make_client: Make, given: str
 
 
 def test_closing_ends_transfers_of_other_threads(registry: FakeRegistry, make_client: Make) -> None:
-    registry.rules[PATH] = lambda handler: send_slowly(
-        handler, b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 700000\r\n\r\n"
-    )
-    registry.rules[MANIFEST] = lambda handler: send_slowly(handler, b"", b"")
+    registry.rules[PATH] = send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 700000\r\n\r\n", b"x", slowly=True)
+    registry.rules[MANIFEST] = send_raw(b"", slowly=True)
     client = make_client()
-    arrived = threading.Event()
-    caught: list[BaseException] = []
-
-    def transfer(fetch: Callable[[], object]) -> None:
-        try:
-            fetch()
-        except BaseException as error:
-            caught.append(error)
-
-    def poll() -> None:
-        while len([path for path in registry.paths() if path in (PATH, MANIFEST)]) < 2:
-            registry.stopped.wait(0.005)
-        arrived.set()
-
-    threads = [
-        threading.Thread(target=transfer, args=(lambda: client.copy_blob(BLOB, len),)),
-        threading.Thread(target=transfer, args=(lambda: client.fetch_manifest("latest"),)),
-        threading.Thread(target=poll),
-    ]
-    for thread in threads:
-        thread.start()
-    assert arrived.wait(10)
-    client.close()
-    for thread in threads:
-        thread.join(10)
-        assert not thread.is_alive()
-    assert [type(error) for error in caught] == [Cancelled, Cancelled]
+    fetches = {PATH: lambda: client.copy_blob(BLOB, len), MANIFEST: lambda: client.fetch_manifest("latest")}
+    assert close_under(client, registry, fetches) == [Cancelled, Cancelled]
     with pytest.raises(Cancelled):
         client.fetch_manifest("latest")
 
 
 def test_closing_ends_a_wait(registry: FakeRegistry, make_client: Make) -> None:
-    registry.rules[MANIFEST] = lambda handler: handler.answer(503, b"", {"Retry-After": "50"})
+    registry.rules[MANIFEST] = answer(503, Retry_After="50")
     client = make_client(patience=Patience())
-    caught: list[BaseException] = []
-
-    def fetch() -> None:
-        try:
-            client.fetch_manifest("latest")
-        except Cancelled as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=fetch)
-    thread.start()
-    while MANIFEST not in registry.paths():
-        registry.stopped.wait(0.005)
-    client.close()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert len(caught) == 1
+    assert close_under(client, registry, {MANIFEST: lambda: client.fetch_manifest("latest")}) == [Cancelled]
