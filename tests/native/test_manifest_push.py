@@ -77,6 +77,27 @@ def test_same_registry(store_place: Place, target: str, tmp_path: Path) -> None:
     assert store_place.run("manifest", "exists", "mine", check=False).returncode == 1
 
 
+def test_what_refers_to_an_image_is_listed(store_place: Place, target: str) -> None:
+    """Debian's registry has no list of its own (referrers, distribution specification 1.1): the tag has it."""
+    repository = target.rpartition(":")[0]
+    store_place.run("pull", "-q", BUSYBOX)
+    store_place.run("push", "-q", BUSYBOX, target)
+    subject = digest_of(read_raw(target))
+    pushed = []
+    for number in (1, 2):
+        name = f"about-{number}"
+        store_place.run("manifest", "create", name)
+        store_place.run(
+            *("manifest", "annotate", "--index", "--annotation", f"number={number}"),
+            *("--subject", f"docker://{target}", name),
+        )
+        store_place.run("manifest", "push", "-q", name, f"{repository}:about-{number}")
+        pushed.append(digest_of(read_raw(f"{repository}:about-{number}")))
+    entries = json.loads(read_raw(f"{repository}:{subject.replace(':', '-')}"))["manifests"]
+    assert [each["digest"] for each in entries] == pushed
+    assert [each["annotations"] for each in entries] == [{"number": "1"}, {"number": "2"}]
+
+
 def make_podman_list() -> str:
     name = f"localhost/list-{os.urandom(4).hex()}"
     for words in (

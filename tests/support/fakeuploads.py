@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Uploads:
     """Takes what is pushed into ``blobs`` and ``manifests``.
 
-    ``rules`` answer instead, by method: PUT and PATCH of uploads. ``owners`` are the repositories that a blob can be
-    mounted from, ``location`` makes the ``Location`` of an upload, ``cancelled`` counts the ones given up.
+    ``rules`` answer instead, by method: PUT and PATCH of uploads; ``manifest_rule`` does for manifests. ``owners`` are
+    the repositories that a blob can be mounted from, ``location`` makes the ``Location`` of an upload, ``cancelled``
+    counts the ones given up.
     """
 
     def __init__(self, blobs: dict[str, bytes], manifests: dict[tuple[str, str], tuple[bytes, str]]) -> None:
@@ -25,6 +26,7 @@ class Uploads:
         self.open: dict[str, bytearray] = {}
         self.owners: dict[str, set[str]] = {}
         self.rules: dict[str, Callable[[Handler], None]] = {}
+        self.manifest_rule: Callable[[Handler], None] | None = None
         self.location: Callable[[str], str] = lambda path: path
         self.cancelled = 0
 
@@ -92,6 +94,9 @@ class Uploads:
         handler.answer(201, b"", {"Docker-Content-Digest": digest})
 
     def _take_manifest(self, handler: Handler, path: str) -> None:
+        if self.manifest_rule is not None:
+            self.manifest_rule(handler)
+            return
         repository, _, wanted = path.removeprefix("/v2/").partition("/manifests/")
         data = handler.read_body()
         if handler.command == "DELETE":

@@ -85,7 +85,7 @@ def convert_layer(layer: Descriptor, form: ManifestForm) -> Descriptor:
 def build_manifest(original: Manifest, layers: Sequence[Descriptor], form: ManifestForm) -> tuple[bytes, str]:
     """Return a manifest of the same image with these layers, and its media type.
 
-    Docker's form has no annotations.
+    Docker's form has no annotations, and refers to nothing.
     """
     docker = form is ManifestForm.DOCKER
     config = Descriptor(
@@ -98,8 +98,13 @@ def build_manifest(original: Manifest, layers: Sequence[Descriptor], form: Manif
         "config": _render_descriptor(config, docker),
         "layers": [_render_descriptor(convert_layer(layer, form), docker) for layer in layers],
     }
-    if original.annotations and not docker:
-        document["annotations"] = dict(original.annotations)
+    if not docker:
+        if original.artifact_type:
+            document["artifactType"] = original.artifact_type
+        if original.subject is not None:
+            document["subject"] = _render_descriptor(original.subject, docker)
+        if original.annotations:
+            document["annotations"] = dict(original.annotations)
     return json.dumps(document, separators=(",", ":")).encode(), media_type
 
 

@@ -51,6 +51,7 @@ class Manifest:
     layers: tuple[Descriptor, ...]
     annotations: tuple[tuple[str, str], ...] = ()
     artifact_type: str = ""
+    subject: Descriptor | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def parse_manifest(data: bytes, media_type: str | None, *, where: str | None = N
         tuple(_parse_descriptor(layer) for layer in layers.elements(limit=MAX_LAYERS)),
         document.get("annotations").text_map(),
         document.get("artifactType").text(""),
+        None if document.get("subject").is_null else _parse_descriptor(document.get("subject")),
     )
 
 

@@ -14,6 +14,7 @@ from usercontainerd.base.errors import NoSuchImage, RegistryError
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.oci.manifest import MAX_MANIFEST, OCI_INDEX, Descriptor, Index, parse_manifest
 from usercontainerd.registry.origins import find_origin, resolve_target
+from usercontainerd.registry.referrers import name_referrers_tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def list_referrers(session: Session, digest: Digest, artifact_type: str = "") ->
     response = session.get(f"referrers/{digest}{query}", {"Accept": OCI_INDEX})
     if response.status == 404:
         response.close()
-        tag = f"{digest.algorithm}-{digest.hex}"[:128]
-        response = session.get(f"manifests/{tag}", {"Accept": OCI_INDEX})
+        response = session.get(f"manifests/{name_referrers_tag(digest)}", {"Accept": OCI_INDEX})
         if response.status == 404:
             response.close()
             return []

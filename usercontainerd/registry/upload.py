@@ -12,9 +12,10 @@ from urllib.parse import quote, urlencode
 
 from usercontainerd.base.errors import DigestMismatch, PullDenied, RegistryError, StoreError
 from usercontainerd.oci.digest import Digest, compute_digest, explain_mismatch, is_digest
-from usercontainerd.oci.manifest import MAX_MANIFEST
+from usercontainerd.oci.manifest import MAX_MANIFEST, OCI_INDEX
 from usercontainerd.registry.origins import find_origin, resolve_upload
 from usercontainerd.registry.patience import RETRIED
+from usercontainerd.registry.referrers import find_subject, list_under_tag
 from usercontainerd.registry.transport import ConnectionFailed, Response
 
 TYPE_CHECKING = False
@@ -244,7 +245,20 @@ class Uploader:
     # Manifests
 
     def put_manifest(self, wanted: str, data: bytes, media_type: str) -> Digest:
-        """Put a manifest or index under a tag or its digest; return its digest."""
+        """Put a manifest or index under a tag or its digest; return its digest.
+
+        One that refers to another (``subject``) is put into the list of those, if the registry keeps none by itself.
+        """
+        digest, kept = self._put(wanted, data, media_type)
+        found = None if kept else find_subject(data, digest, media_type)
+        if found is not None:
+            list_under_tag(
+                self._session, self._scope, lambda tag, index: self._put(tag, index, OCI_INDEX), *found
+            )
+        return digest
+
+    def _put(self, wanted: str, data: bytes, media_type: str) -> tuple[Digest, bool]:
+        """Return the digest, and whether the registry itself lists what refers to what."""
         if len(data) > MAX_MANIFEST:
             raise RegistryError(f"a manifest of {len(data)} bytes is larger than registries take")
         digest = compute_digest(data)
@@ -259,7 +273,7 @@ class Uploader:
         self._session.expect(response, (200, 201, 202))
         response.close()
         self._check_digest(response, digest, "manifest")
-        return digest
+        return digest, bool(response.header("OCI-Subject"))
 
     def delete_manifest(self, wanted: str) -> None:
         """Take a manifest, or only a tag, out of the repository."""

@@ -76,6 +76,8 @@ def test_what_is_built_can_be_read(form: ManifestForm) -> None:
         Descriptor(OCI_CONFIGURATION, DIGEST, 5),
         (layer(f"{OCI}+gzip"),),
         annotations=(("key", "value"),),
+        artifact_type="signature",
+        subject=Descriptor(OCI_MANIFEST, DIGEST, 9),
     )
     data, media_type = build_manifest(original, original.layers, form)
     built = parse_manifest(data, media_type)
@@ -86,5 +88,7 @@ def test_what_is_built_can_be_read(form: ManifestForm) -> None:
     assert built.config.media_type == (DOCKER_CONFIGURATION if docker else OCI_CONFIGURATION)
     assert built.config.digest == DIGEST
     assert built.annotations == (() if docker else original.annotations)
+    assert built.artifact_type == ("" if docker else "signature")
+    assert built.subject == (None if docker else original.subject)
     assert built.layers[0].annotations == (() if docker else (("a", "b"),))
     assert json.loads(data)["layers"][0]["size"] == 7
