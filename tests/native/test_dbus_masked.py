@@ -50,6 +50,7 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
         ("logs", defined),
         ("restart", f"-t 0 {defined}"),
         ("export", f"-o {directory}/root.tar {defined}"),
+        ("cp", f"{directory}/root.tar {defined}:/root.tar"),
         ("stop", defined),
         ("enable", defined),
         ("disable", defined),

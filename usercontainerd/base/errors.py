@@ -79,6 +79,12 @@ class NoSuchImage(UsercontainerError):
     name = "NoSuchImage"
 
 
+class NoSuchFile(UsercontainerError):
+    """There is nothing under that path, in a container or on the host."""
+
+    name = "NoSuchFile"
+
+
 class NoSuchLogin(UsercontainerError):
     """Nobody is logged into the registry."""
 
@@ -170,3 +176,16 @@ class SystemdError(UsercontainerError):
     """systemd's user manager cannot be reached or refuses."""
 
     name = "SystemdError"
+
+
+def describe_error(error: UsercontainerError) -> dict[str, str | None]:
+    """Put an error into words that another process can carry; see ``make_error``."""
+    return {"error": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+
+
+def make_error(words: dict[str, str | None]) -> UsercontainerError:
+    """Make the exception again that ``describe_error`` has put into words."""
+    kind = globals().get(str(words["error"]))
+    if isinstance(kind, type) and issubclass(kind, UsercontainerError):
+        return kind(str(words["what"]), where=words.get("where"), hint=words.get("hint"))
+    return HostError(str(words["what"]), where=words.get("where"), hint=words.get("hint"))

@@ -61,6 +61,11 @@ class Programs:
         return f"{self.directory}/unpack-layer"
 
     @property
+    def copy_files(self) -> str:
+        """Reads or writes files of a container, inside its namespaces."""
+        return f"{self.directory}/copy-files"
+
+    @property
     def inspect_root(self) -> str:
         """Looks up a user in an image, inside the user namespace."""
         return f"{self.directory}/inspect-root"

@@ -176,6 +176,14 @@ def list_variables(_slot: Slot, call: Call) -> Answer:
     return Answer(dict.fromkeys(sorted(call.environment), ""))
 
 
+def list_container_paths(slot: Slot, call: Call) -> Answer:
+    """A file of the host, or a container whose file it is."""
+    if ":" in slot.prefix:
+        return Answer()
+    names = list_container_names(slot, call).candidates
+    return Answer({f"{name}:": text for name, text in names.items()}, Directive.FILES | Directive.NO_SPACE)
+
+
 def list_volumes(slot: Slot, call: Call) -> Answer:
     """A directory of the host, or a volume; what follows a colon lies in the container."""
     if ":" in slot.prefix:
@@ -248,6 +256,7 @@ SOURCES: dict[str, Source] = {
     "BOOLEAN": list_booleans,
     "CAPABILITY": list_capabilities,
     "CONTAINER": list_container_names,
+    "CONTAINER:PATH": list_container_paths,
     "DESTINATION": list_image_names,
     "DIRECTORY": list_directories,
     "FILE": list_files,

@@ -20,6 +20,7 @@ VERBS = {
     "completion": ("completion_script", "Print the script for a shell's completion"),
     "container exists": ("container_names", "Tell by the exit status whether there is such a container"),
     "container inspect": ("inspect", "Show everything about containers, as JSON"),
+    "cp": ("cp", "Copy files into a container, out of it, or from one to another"),
     "create": ("create", "Make a container from an image, without starting it"),
     "disable": ("autostart", "Have containers start by hand only"),
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
@@ -79,7 +80,7 @@ GROUPS = {
         **{
             verb: verb
             for verb in (
-                *("create", "disable", "enable", "exec", "export", "logs"),
+                *("cp", "create", "disable", "enable", "exec", "export", "logs"),
                 *("restart", "rm", "start", "stop"),
             )
         },

@@ -48,10 +48,15 @@ def find_root_layers(context: Context, name: str, stack: ExitStack) -> list[str]
         raise InvalidDefinition(
             f"the definition of {name} is broken", hint="usercontainer verify shows what is wrong"
         )
-    record = get_image(context, definition.image)
+    return [*written, *hold_layers(context, definition.image, stack)]
+
+
+def hold_layers(context: Context, image: str, stack: ExitStack) -> list[str]:
+    """The directories of an image's layers, the highest first; held for as long as ``stack`` lasts."""
+    record = get_image(context, image)
     images = open_images(context)
     for diff_id in sorted(set(record.layers)):
         lock = images.layers.lock(diff_id, exclusive=False)
         lock.acquire()
         stack.callback(lock.release)
-    return [*written, *reversed(images.layer_directories(record))]
+    return [*reversed(images.layer_directories(record))]

@@ -37,12 +37,13 @@ def remove_tree(path: str) -> bool:
     except FileNotFoundError:
         return True
     try:
-        return _remove_entry(parent, os.path.basename(path))
+        return remove_entry(parent, os.path.basename(path))
     finally:
         os.close(parent)
 
 
-def _remove_entry(directory: int, name: str) -> bool:
+def remove_entry(directory: int, name: str) -> bool:
+    """``remove_tree`` of ``name`` in an open directory."""
     try:
         os.unlink(name, dir_fd=directory)
         return True

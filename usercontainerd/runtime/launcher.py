@@ -187,6 +187,14 @@ def hold_layers(launch: Launch) -> None:
     FileLock(f"{launch.paths.data}/locks/starting", exclusive=False).acquire()
 
 
+def hold_writable_layer(plan: LaunchPlan) -> None:
+    """Wait for whoever copies files into it, and keep others from that until the container can be seen to run."""
+    from usercontainerd.kernel.atomicfile import FileLock
+    from usercontainerd.runtime.remains import layer_lock
+
+    FileLock(layer_lock(plan.data), exclusive=False).acquire()
+
+
 def fill_volumes(plan: LaunchPlan) -> None:
     """Give a volume that is still empty the image's content."""
     if plan.volumes:
@@ -221,6 +229,7 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
         write_file("/proc/sys/net/ipv4/ping_group_range", "0 0")
     if plan.layers:
         hold_layers(launch)
+    hold_writable_layer(plan)
     mount_root(launch, plan)
     fill_volumes(plan)
     write_end = launch.output[1] if launch.output else None

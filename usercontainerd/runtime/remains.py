@@ -57,6 +57,11 @@ def layer_directory(data: str) -> str:
     return f"{data}/layer"
 
 
+def layer_lock(data: str) -> str:
+    """The file to lock, exclusively, by whoever writes to a layer while nothing runs on it; shared by a start."""
+    return f"{data}/lock"
+
+
 def trash_directory(paths: Paths) -> str:
     """Where things wait for their deletion, on the file system of the store."""
     return f"{paths.data}/trash"

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from usercontainerd.store.tar import Segments
+
 END = bytes(2 * BLOCK)
 _SECOND = 1_000_000_000
 _MAX_ID = 0o7777777
@@ -20,9 +22,9 @@ _NAME = 100
 _PREFIX = 155
 
 
-def build_header(entry: Entry) -> bytes:
-    """Return the header of an entry, with a PAX header before it if need be."""
-    records: dict[bytes, bytes] = {}
+def build_header(entry: Entry, extra: Mapping[bytes, bytes] | None = None) -> bytes:
+    """Return the header of an entry, with a PAX header before it if need be, or if it has ``extra`` records."""
+    records: dict[bytes, bytes] = dict(extra or {})
     prefix, name = _split_name(entry.name)
     if name is None:
         records[b"path"] = entry.name
@@ -57,6 +59,24 @@ def build_header(entry: Entry) -> bytes:
     base = entry.name.rstrip(b"/").rpartition(b"/")[2]
     extended = _build_ustar(b"", b"PaxHeaders.0/" + base[:80], b"x", mode=0o644, size=len(data))
     return extended + data + bytes(-len(data) % BLOCK) + header
+
+
+def build_sparse_header(entry: Entry, segments: Segments, size: int) -> bytes:
+    """Return what comes before the content of a file of ``size`` bytes that has bytes only in ``segments``.
+
+    GNU's format 1.0 in PAX (GNU tar manual, "PAX 1"): the map is the first part of the content.
+    """
+    numbers = [len(segments), *(number for segment in segments for number in segment)]
+    text = b"".join(b"%d\n" % number for number in numbers)
+    text += bytes(-len(text) % BLOCK)
+    entry.size = len(text) + sum(length for _, length in segments)
+    records = {
+        b"GNU.sparse.major": b"1",
+        b"GNU.sparse.minor": b"0",
+        b"GNU.sparse.name": entry.name,
+        b"GNU.sparse.realsize": b"%d" % size,
+    }
+    return build_header(entry, records) + text
 
 
 def render_pax(records: Mapping[bytes, bytes]) -> bytes:

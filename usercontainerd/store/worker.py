@@ -9,8 +9,7 @@ import json
 import os
 import socket
 
-from usercontainerd.base import errors
-from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError
+from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError, make_error
 from usercontainerd.kernel.spawning import spawn
 from usercontainerd.oci.digest import Digest, is_digest
 from usercontainerd.store.outputs import ArchiveStream, ChangeStream, Output, PathStream, Rebuilding
@@ -109,16 +108,8 @@ def _parse_reply(data: bytes) -> dict[str, object]:
     """Return what the process answered; raise it if it is an error."""
     reply = json.loads(data)
     if "error" in reply:
-        raise decode_error(reply)
+        raise make_error(reply)
     return dict(reply)
-
-
-def decode_error(reply: dict[str, str | None]) -> UsercontainerError:
-    """Make the exception again that the other half has put into words."""
-    kind = getattr(errors, str(reply["error"]), HostError)
-    if not (isinstance(kind, type) and issubclass(kind, UsercontainerError)):
-        kind = HostError
-    return kind(str(reply["what"]), where=reply.get("where"), hint=reply.get("hint"))
 
 
 class Worker:
@@ -221,7 +212,7 @@ class Worker:
         """Begin to give back the exact tar archive of the layer in ``layer_directory`` (``layers/HEX``)."""
         directory = os.open(layer_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            return Rebuilding(*self._start_output({"do": "rebuild"}, directory), decode_error)
+            return Rebuilding(*self._start_output({"do": "rebuild"}, directory), make_error)
         finally:
             os.close(directory)
 
@@ -235,7 +226,7 @@ class Worker:
             # What is in it may be nobody's but a subordinate user's; for this, a way to it is enough.
             opened.append(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
             opened.append(os.open(split, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
-            return Rebuilding(*self._start_output({"do": "join"}, *opened), decode_error)
+            return Rebuilding(*self._start_output({"do": "join"}, *opened), make_error)
         finally:
             for fd in opened:
                 os.close(fd)
@@ -244,7 +235,7 @@ class Worker:
         """Begin to list what in ``directory`` was touched after ``since`` (nanoseconds since the epoch)."""
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            return PathStream(*self._start_output({"do": "survey", "since": since}, fd), decode_error)
+            return PathStream(*self._start_output({"do": "survey", "since": since}, fd), make_error)
         finally:
             os.close(fd)
 
@@ -283,7 +274,7 @@ class Worker:
         names = [os.path.relpath(directory, base) for directory in directories]
         fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return kind(*self._start_output({"do": do, "names": names, **more}, fd), decode_error)
+            return kind(*self._start_output({"do": do, "names": names, **more}, fd), make_error)
         finally:
             os.close(fd)
 

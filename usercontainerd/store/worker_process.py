@@ -30,7 +30,7 @@ import signal
 import socket
 import sys
 
-from usercontainerd.base.errors import HostError, UsercontainerError
+from usercontainerd.base.errors import HostError, UsercontainerError, describe_error
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, parse_id_map
 from usercontainerd.kernel.trees import measure_tree, remove_tree
 from usercontainerd.kernel.userns import enter_user_namespace
@@ -208,9 +208,7 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _encode_error(error: UsercontainerError) -> bytes:
-    return json.dumps(
-        {"error": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
-    ).encode()[:MAX_MESSAGE]
+    return json.dumps(describe_error(error)).encode()[:MAX_MESSAGE]
 
 
 def _forget_modules() -> None:
