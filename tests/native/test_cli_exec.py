@@ -113,6 +113,21 @@ def test_containers_that_do_not_run(container: Callable[..., Container]) -> None
     assert execute("no-such-container", "true").returncode == 125
 
 
+def test_files_are_not_handed_in(target: Container, tmp_path: Path) -> None:
+    """They could be opened anew for writing, and crun would give them to the command's user."""
+    source, output_file = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(b"precious\n")
+    script = "cat; echo broken > /proc/self/fd/0; echo more > /dev/stdout"
+    for options in ((), ("-u", "1000")):
+        with source.open("rb") as stdin, output_file.open("wb") as stdout:
+            subprocess.run(
+                [*EXEC, "-i", *options, target.name, "sh", "-c", script],
+                stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL, check=True, timeout=60,
+            )  # fmt: skip
+        assert source.read_bytes() == b"precious\n" and output_file.read_bytes() == b"precious\nmore\n"
+        assert source.stat().st_uid == output_file.stat().st_uid == os.getuid()
+
+
 def test_standard_input(target: Container) -> None:
     data = "line\n" * 50000
     assert execute("-i", target.name, "cat", stdin=data).stdout == data

@@ -1,7 +1,7 @@
 """Running a further command in a running container.
 
-Two processes take part. The child becomes crun, and through it the command, with the caller's own stdio (not a
-terminal, though: see ``usercontainerd.engine.relay``); the parent waits, to pass on signals and to tell crun's
+Two processes take part. The child becomes crun, and through it the command, with the caller's own stdio (its
+pipes only: see ``usercontainerd.engine.relay``); the parent waits, to pass on signals and to tell crun's
 failures from the command's own exit status::
 
     parent                                      child
@@ -121,14 +121,17 @@ def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Atta
 
 
 def _make_relay(request: ExecRequest) -> Relay | None:
-    """What stands between the command and the caller's terminal, if one of its descriptors is that."""
+    """What stands between the command and the caller's terminal or files, if one of its descriptors is that."""
     if request.terminal or request.detach:
         return None
-    if not (os.isatty(1) or os.isatty(2) or (request.interactive and os.isatty(0))):
+    from usercontainerd.kernel.descriptors import find_unfit
+
+    unfit = find_unfit((0, 1, 2) if request.interactive else (1, 2))
+    if not unfit:
         return None
     from usercontainerd.engine.relay import Relay
 
-    return Relay(stdin=request.interactive)
+    return Relay(unfit)
 
 
 def _find_crun() -> str:

@@ -1,31 +1,38 @@
-"""Keeps the caller's terminal out of a container: what a command writes there, and reads, goes through pipes.
+"""Keeps the caller's terminal and files out of a container: what a command writes there, and reads, goes through pipes.
 
-A descriptor of a terminal gives more than the right to write to it. Whoever has one can open it anew for reading and
-take what the user types, long after the command itself has ended. (``-t`` gives the command a terminal of its own.)
-The pipes' other ends are a small process's::
+A descriptor gives more than the right to read or to write: whoever has one can open it anew (/proc/self/fd). From a
+terminal that takes what the user types, long after the command itself has ended; a file that was to be read can be
+written, for its owner is root in the container; and crun gives what it starts a command with to the command's user
+(fchown(2)). Only the caller's own pipes are passed on as they are (``kernel/descriptors.py``); ``-t`` gives the command
+a terminal of its own. The other ends of the pipes here are a small process's::
 
-    command  ---pipe--->  relay  --->  terminal
-             <--pipe----         <---             (with -i)
+    command  ---pipe--->  relay  --->  terminal, file, socket
+             <--pipe----         <---                          (with -i)
 """
 
 from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _CHUNK = 1 << 16
 
 
 class Relay:
-    """Pipes in place of those of descriptors 0, 1 and 2 that are terminals, and the process that copies."""
+    """Pipes in place of the descriptors ``fds`` (of 0, 1 and 2), and the process that copies."""
 
-    def __init__(self, *, stdin: bool) -> None:
+    def __init__(self, fds: Iterable[int]) -> None:
         self._inside: list[tuple[int, int]] = []  # (descriptor of the command, end of a pipe)
         pairs: list[tuple[int, int]] = []  # (from, to)
-        for fd in (0, 1, 2) if stdin else (1, 2):
-            if os.isatty(fd):
-                reader, writer = os.pipe()
-                self._inside.append((fd, writer if fd else reader))
-                pairs.append((reader, fd) if fd else (fd, writer))
+        for fd in fds:
+            reader, writer = os.pipe()
+            end = writer if fd else reader
+            os.fchmod(end, 0o666)
+            self._inside.append((fd, end))
+            pairs.append((reader, fd) if fd else (fd, writer))
         stop, self._stop = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
@@ -38,6 +45,11 @@ class Relay:
         for fd in (stop, *(end for pair in pairs for end in pair)):
             if fd > 2:
                 os.close(fd)
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """The command's end for each descriptor that is replaced."""
+        return dict(self._inside)
 
     def enter(self) -> None:
         """Make the pipes this process's descriptors: for the command."""
@@ -75,6 +87,8 @@ def _copy(pairs: list[tuple[int, int]], stop: int) -> None:
                 poller.unregister(fd)
                 if fd == 0:
                     os.close(sinks[0])  # the command sees the end of its input
+                else:
+                    os.close(fd)  # the command sees that nobody takes its output
                 del sinks[fd]
 
 
