@@ -56,6 +56,7 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
         ("disable", defined),
         ("create", f"--name {made} {BUSYBOX} sleep 1000"),
         ("rm", made),
+        ("run", f"--rm --network none {BUSYBOX} true"),
         ("tag", f"{BUSYBOX} {image}"),
         ("history", image),
         ("image diff", image),

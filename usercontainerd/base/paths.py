@@ -60,6 +60,11 @@ class Paths:
         return f"{self.data}/created"
 
     @property
+    def passing_definitions(self) -> str:
+        """The same of containers that are removed when they have ended: none outlives a reboot."""
+        return f"{self.runtime}/created"
+
+    @property
     def runtime_units(self) -> str:
         """The user manager's directory for units made at run time (systemd.unit(5))."""
         return f"{self.runtime_root}/systemd/user"

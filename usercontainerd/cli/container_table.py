@@ -30,6 +30,7 @@ _FLAGS = {
     "mounts": "--volume, --mount or --tmpfs",
     "network": "--network",
     "ports": "--publish",
+    "remove": "--rm",
     "resources.cpu_weight": "--cpu-shares",
     "resources.cpus": "--cpus",
     "resources.io_weight": "--blkio-weight",
@@ -96,8 +97,14 @@ def _add_process(call: Call, table: dict[str, Any]) -> None:
     annotations = dict(_read_pairs((), options.values("annotation"), "--annotation"))
     if annotations:
         table["annotations"] = annotations
-    if options.given("init"):
-        table["init"] = options.flag("init")
+    for key, name in (
+        ("init", "init"),
+        ("interactive", "interactive"),
+        ("terminal", "tty"),
+        ("remove", "rm"),
+    ):
+        if options.given(name):
+            table[key] = options.flag(name)
     timeout = options.value("stop-timeout")
     if timeout is not None:
         table["stop_timeout"] = "infinity" if timeout == "-1" else _parse_integer(timeout, "--stop-timeout")

@@ -1,4 +1,4 @@
-"""``usercontainer create``."""
+"""``usercontainer create``, and the part of ``run`` that is the same."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ from usercontainerd.cli.pull import (
 )
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
 from usercontainerd.engine.creation import choose_name, create_container, plan_container
-from usercontainerd.engine.lookup import container_id
+from usercontainerd.engine.lifecycle import remove_container
+from usercontainerd.engine.lookup import container_id, is_known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
+    from usercontainerd.definition.model import Definition
+    from usercontainerd.engine.context import Context
 
+CREATION_OPTIONS = (
+    *ACCESS_OPTIONS,
+    Option("--cidfile FILE", "write the container's ID into a new file"),
+    Option("--name NAME", "the container's name; one is made up without it"),
+    *CHOICE_OPTIONS,
+    Option("--pull POLICY", "when to pull the image: missing (default), always, newer or never", POLICIES),
+    Option("-q, --quiet", "show no progress of a pull"),
+    Option("--replace", "remove the container that has the name, even if it runs"),
+    *CONTAINER_OPTIONS,
+)
 CREATE = Verb(
     "create",
-    "IMAGE [COMMAND] [ARG...]",
+    "IMAGE [COMMAND [ARG...]]",
     "Make a container from an image, without starting it",
-    (
-        *ACCESS_OPTIONS,
-        Option("--cidfile FILE", "write the container's ID into a new file"),
-        Option("--name NAME", "the container's name; one is made up without it"),
-        *CHOICE_OPTIONS,
-        Option(
-            "--pull POLICY", "when to pull the image: missing (default), always, newer or never", POLICIES
-        ),
-        Option("-q, --quiet", "show no progress of a pull"),
-        *CONTAINER_OPTIONS,
-    ),
+    CREATION_OPTIONS,
     fewest=1,
     leading=True,
     details="Prints the container's ID. Its unit is container@NAME.service; what it writes to its root file system\n"
@@ -49,13 +52,21 @@ CREATE = Verb(
 
 
 def run_create(call: Call) -> int:
+    """Make the container and print its ID."""
+    definition = make_container(call, call.context())
+    write_output(f"{container_id(definition.name)}\n")
+    return 0
+
+
+def make_container(call: Call, context: Context) -> Definition:
     """Check what was asked for, have the image, and write definition and unit."""
     options = call.options
-    context = call.context()
     cidfile = options.value("cidfile")
     if cidfile is not None and os.path.lexists(cidfile):
         raise InvalidArgument("the file exists already", where=cidfile, hint="is another container using it?")
     retry = read_retry(options)
+    if options.flag("replace"):
+        remove_former(call, context)
     name = choose_name(context, options.value("name"))
     table = build_table(call)
     definition, problems = plan_container(context, name, table, os.getcwd())
@@ -72,12 +83,20 @@ def run_create(call: Call) -> int:
         access=read_access(call),
         retry=retry,
     )
-    create_container(context, definition, record, publish_all=options.flag("publish-all"))
-    identity = container_id(name)
+    whole = create_container(context, definition, record, publish_all=options.flag("publish-all"))
     if cidfile is not None:
-        write_new_file(cidfile, identity)
-    write_output(f"{identity}\n")
-    return 0
+        write_new_file(cidfile, container_id(name))
+    return whole
+
+
+def remove_former(call: Call, context: Context) -> None:
+    """``--replace``: remove the container that has the name now."""
+    name = call.options.value("name")
+    if name is None:
+        raise InvalidArgument("--replace needs --name: a name that is made up is nobody's")
+    if is_known(context.paths, name):
+        with call.connect() as manager:
+            remove_container(context, manager, name, force=True)
 
 
 def write_new_file(path: str, text: str) -> None:

@@ -30,20 +30,22 @@ TIME = Option(
 )
 FILTER = "-f, --filter KIND=VALUE..."
 MATCHING = "the containers that match, as in `ps`"
+SIG_PROXY = Option("--sig-proxy", "pass signals on to the container (default true)", ("true", "false"))
+ATTACH_REFUSED = {"--detach-keys": "there is no way to come back: use `run -d` or `start`, and `exec -it`"}
 START = Verb(
     "start",
     "CONTAINER [CONTAINER...]",
     "Start containers",
     (
         Option("--all", "all containers that do not run"),
+        Option("-a, --attach", "stay with the one container as `run` does, and return its exit status"),
         Option(FILTER, MATCHING, FILTERS),
+        Option("-i, --interactive", "with --attach, which it implies: lend it standard input, too"),
         LATEST,
+        SIG_PROXY,
     ),
-    details="Waits until the container runs; an image that is missing is pulled first.",
-    refused={
-        "--attach": "not possible yet; see `usercontainer logs -f`",
-        "-a": "not possible yet; see `usercontainer logs -f`",
-    },
+    details="Waits until the container runs; an image that is missing is pulled first. One that runs is left as it is.",
+    refused=ATTACH_REFUSED,
 )
 STOP = Verb(
     "stop",
@@ -94,6 +96,8 @@ RM = Verb(
 
 def run_start(call: Call) -> int:
     """Start each; on a terminal, say what a start that takes long is doing."""
+    if call.options.flag("attach") or call.options.flag("interactive"):
+        return start_attached(call)
     line = StatusLine() if os.isatty(2) else None
 
     def act(manager: Manager, name: str) -> None:
@@ -104,6 +108,23 @@ def run_start(call: Call) -> int:
                 line.clear()
 
     return for_each(call, act, lambda container: not container.is_alive)
+
+
+def start_attached(call: Call) -> int:
+    """Start one container and stay with it."""
+    from usercontainerd.cli.attached import stay
+    from usercontainerd.engine.attachment import Wishes
+
+    words = read_words(call)
+    if len(words) != 1:
+        raise InvalidArgument("--attach and --interactive are for one container")
+    interactive = call.options.flag("interactive")
+    wishes = Wishes(
+        (0, 1, 2) if interactive else (1, 2),
+        interactive=interactive,
+        passes_signals=call.options.flag("sig-proxy", True),
+    )
+    return stay(call, resolve_name(call.paths, words[0]), wishes)
 
 
 def run_restart(call: Call) -> int:

@@ -61,6 +61,7 @@ VERBS = {
     "restart": ("lifecycle", "Stop and start containers"),
     "rm": ("lifecycle", "Remove containers"),
     "rmi": ("image_removal", "Remove images"),
+    "run": ("run", "Make a container from an image and run it"),
     "save": ("save", "Save images to an archive or a directory"),
     "search": ("search", "Search registries for images"),
     "setup": ("setup", "Put units, programs and D-Bus files of a copy that pip installed into place"),
@@ -81,7 +82,7 @@ GROUPS = {
             verb: verb
             for verb in (
                 *("cp", "create", "disable", "enable", "exec", "export", "logs"),
-                *("restart", "rm", "start", "stop"),
+                *("restart", "rm", "run", "start", "stop"),
             )
         },
         "exists": "container exists",

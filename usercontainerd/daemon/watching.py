@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from usercontainerd.engine.lookup import definition_directories
 from usercontainerd.kernel.inotify import DirectoryWatch
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH
 
@@ -44,7 +45,7 @@ async def watch_systemd(connection: Connection, board: Board) -> None:
 def watch_disk(paths: Paths, board: Board, loop: asyncio.AbstractEventLoop) -> DirectoryWatch:
     """Have the board told of definitions and image records that change."""
     watch = DirectoryWatch()
-    definitions = {*paths.definition_directories, paths.created_definitions}
+    definitions = {*definition_directories(paths)}
     images = {f"{paths.data}/images", f"{paths.data}/names"}
     # The directory above, too: what is moved away with it tells nobody.
     wanted = definitions | images | {paths.data}

@@ -21,6 +21,10 @@ def check_layers(layers: Layers) -> None:
     _check_memory(layers)
     _check_directives(layers)
     values, places = layers.values, layers.places
+    if values.get("remove") and values.get("restart", "no") != "no":
+        places["remove"].error(
+            "a container that is removed when it has ended cannot be started again by restart"
+        )
     if values.get("security.read_only") and values.get("writable_layer") == "keep":
         places["writable_layer"].warn("has nothing to keep: the root file system is read-only")
 

@@ -164,6 +164,8 @@ class Definition:
     annotations: Pairs = ()
     init: bool = False
     terminal: bool = False
+    interactive: bool = False
+    remove: bool = False
     stop_signal: str | None = None  # "SIGTERM"; None: the image's
     stop_timeout: float = 10.0  # seconds, may be infinite
     restart: Restart = Restart.NO

@@ -48,7 +48,9 @@ KEYS: dict[str, Key] = {
     "init": Key(
         "boolean", "false", "Run a small init as process 1 that reaps and forwards signals", "--init"
     ),
-    "terminal": Key("boolean", "false", "Give the container a terminal", "--tty"),
+    "terminal": Key("boolean", "false", "Give the command a terminal", "--tty"),
+    "interactive": Key("boolean", "false", "Keep standard input open", "--interactive"),
+    "remove": Key("boolean", "false", "Remove a created container when it has ended", "--rm"),
     "stop_signal": Key(
         "signal", "the image's, or SIGTERM", "Signal that asks the container to stop", "--stop-signal"
     ),
@@ -142,6 +144,11 @@ ALIASES: dict[str, str] = {
     "restartpolicy": "restart",
     "runinit": "init",
     "tty": "terminal",
+    "stdin": "interactive",
+    "stdinopen": "interactive",
+    "openstdin": "interactive",
+    "rm": "remove",
+    "autoremove": "remove",
     "sdnotify": "notify",
     "stopgraceperiod": "stop_timeout",
     "workdir": "working_directory",
@@ -177,8 +184,6 @@ EXPLANATIONS: dict[str, str] = {
     "containername": "a container is named by its file",
     "privileged": "there is no privileged mode; [security] gives single capabilities",
     "detach": "the container always runs as a service",
-    "remove": 'writable_layer = "fresh" is what --rm is for',
-    "rm": 'writable_layer = "fresh" is what --rm is for',
     "healthcmd": "health checks are not possible yet",
     "healthcheck": "health checks are not possible yet",
     "secret": "secrets are not possible yet",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _KEYS = (
     "description image pull command entrypoint environment_files user group working_directory hostname network "
-    "init terminal stop_signal stop_timeout restart notify output writable_layer"
+    "init terminal interactive remove stop_signal stop_timeout restart notify output writable_layer"
 )
 _SECURITY_KEYS = "add_capabilities drop_capabilities read_only no_new_privileges seccomp user_namespace"
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}

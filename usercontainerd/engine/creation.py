@@ -18,6 +18,7 @@ from usercontainerd.engine.definitions import build_owner
 from usercontainerd.engine.local_images import open_images
 from usercontainerd.engine.lookup import is_known
 from usercontainerd.engine.naming import generate_name
+from usercontainerd.engine.sweeping import sweep_removed
 from usercontainerd.kernel.atomicfile import FileLock, explain_write_error, write_atomic
 from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.oci.reference import parse_reference
@@ -40,6 +41,7 @@ def choose_name(context: Context, wanted: str | None) -> str:
     if wanted is None:
         return generate_name(lambda name: is_known(context.paths, name))
     check_container_name(wanted)
+    sweep_removed(context)
     if is_known(context.paths, wanted):
         raise AlreadyExists(
             f'the name "{wanted}" is taken', hint=f"usercontainer rm {wanted}, or another --name"
@@ -55,7 +57,10 @@ def plan_container(
     Relative paths start at ``directory``. A bind mount's source has to exist, as in podman.
     """
     definition, diagnostics = parse_table(
-        name, {"writable_layer": "keep", **table}, build_owner(context), directory
+        name,
+        {"writable_layer": "fresh" if table.get("remove") is True else "keep", **table},
+        build_owner(context),
+        directory,
     )
     for mount in () if definition is None else definition.mounts:
         if mount.type is MountType.BIND and not mount.create and not os.path.lexists(mount.source):
@@ -133,12 +138,14 @@ def create_container(
 ) -> Definition:
     """Write definition and unit of a new container; on return `systemctl --user start` works.
 
+    The definition of one that is removed when it has ended lies in the runtime directory: no reboot leaves it behind.
     Raises ``AlreadyExists``, ``InvalidArgument``, ``StoreError``.
     """
     paths = context.paths
     image = open_images(context).configuration(record)
     name = definition.name
-    path = f"{paths.created_definitions}/{name}.toml"
+    place = paths.passing_definitions if definition.remove else paths.created_definitions
+    path = f"{place}/{name}.toml"
     whole = replace(complete_definition(definition, record, image, publish_all=publish_all), sources=(path,))
     unit = build_unit(whole, context.programs)
     from usercontainerd.definition.toml_writer import render_definition
@@ -146,7 +153,7 @@ def create_container(
     text = (
         f"# Made by `usercontainer create`; `usercontainer rm {name}` removes it.\n{render_definition(whole)}"
     )
-    for directory in (paths.created_definitions, f"{paths.data}/locks", paths.runtime_units):
+    for directory in (place, f"{paths.data}/locks", paths.runtime_units):
         try:
             make_private_directories(directory)
         except OSError as error:

@@ -12,6 +12,7 @@ from usercontainerd.definition.reader import load_definition
 from usercontainerd.definition.search import Found, find_definition
 from usercontainerd.definition.specifiers import Owner
 from usercontainerd.engine.context import Context
+from usercontainerd.engine.lookup import definition_directories as find_directories
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LoadedDefinition:
 
 def definition_directories(context: Context) -> tuple[str, ...]:
     """All places, first found wins; what ``create`` made comes last."""
-    return (*context.paths.definition_directories, context.paths.created_definitions)
+    return find_directories(context.paths)
 
 
 def build_owner(context: Context) -> Owner:

@@ -129,8 +129,10 @@ def describe_definition(context: Context, definition: Definition) -> dict[str, A
         "BundlePath": context.paths.bundle(definition.name),
         "Definition": {
             "Sources": list(definition.sources),
-            "Created": definition.sources[:1]
-            == (f"{context.paths.created_definitions}/{definition.name}.toml",),
+            "Created": os.path.dirname(definition.sources[0])
+            in (context.paths.created_definitions, context.paths.passing_definitions)
+            if definition.sources
+            else False,
             "WritableLayer": definition.writable_layer.value,
             "Pull": definition.pull.value,
         },
@@ -149,6 +151,7 @@ def describe_config(definition: Definition, image: ImageConfiguration) -> dict[s
         "Hostname": plan_hostname(definition),
         "User": user if definition.group is None else f"{user}:{definition.group}",
         "Tty": definition.terminal,
+        "OpenStdin": definition.interactive,
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "Cmd": None if command is None else list(command),
         "Entrypoint": None if entrypoint is None else list(entrypoint),
@@ -180,6 +183,7 @@ def describe_host_config(definition: Definition, output: dict[str, str]) -> dict
         options.append(f"seccomp={security.seccomp}")
     return {
         "NetworkMode": definition.network.value,
+        "AutoRemove": definition.remove,
         "PortBindings": describe_ports(definition),
         "RestartPolicy": {
             "Name": "" if definition.restart is Restart.NO else definition.restart.value,

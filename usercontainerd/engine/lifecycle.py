@@ -130,8 +130,9 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
             raise InUse("the container runs", where=name, hint=f"usercontainer stop {name}, or rm --force")
         stop_containers(manager, [name], timeout=0)
     fragment = str(manager.get_properties([(unit, UNIT, "FragmentPath")])[0] or "")
-    for file in (f"{paths.created_definitions}/{name}.toml", f"{paths.runtime_units}/{unit}"):
-        remove_file(file)
+    for directory in (paths.created_definitions, paths.passing_definitions):
+        remove_file(f"{directory}/{name}.toml")
+    remove_file(f"{paths.runtime_units}/{unit}")
     write_drop_in(paths.runtime_root, unit, "")
     forget_choice(paths, name)
     manager.reset_failed(unit)

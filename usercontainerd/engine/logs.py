@@ -50,10 +50,11 @@ def plan_log(paths: Paths, name: str, uid: int, request: LogRequest, now: float)
     """
     since = parse_time(request.since, now)
     if not since:
-        try:
-            since = f"@{os.stat(f'{paths.created_definitions}/{name}.toml').st_mtime:.6f}"
-        except FileNotFoundError:
-            pass
+        for directory in (paths.created_definitions, paths.passing_definitions):
+            try:
+                since = f"@{os.stat(f'{directory}/{name}.toml').st_mtime:.6f}"
+            except FileNotFoundError:
+                continue
     return plan_journalctl(
         unit_name(name),
         uid,

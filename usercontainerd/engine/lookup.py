@@ -34,7 +34,7 @@ def container_id(name: str) -> str:
 
 def definition_directories(paths: Paths) -> tuple[str, ...]:
     """All places of definitions, first found wins; what ``create`` made comes last."""
-    return (*paths.definition_directories, paths.created_definitions)
+    return (*paths.definition_directories, paths.created_definitions, paths.passing_definitions)
 
 
 def has_definition(paths: Paths, name: str) -> bool:

@@ -43,6 +43,7 @@ from usercontainerd.runtime.environment import parse_environment_file
 from usercontainerd.runtime.identity import Identity, resolve_identity
 from usercontainerd.runtime.plan import NEVER_CURRENT, LaunchPlan, render_plan, stamp_path
 from usercontainerd.runtime.remains import layer_directory
+from usercontainerd.runtime.removal import mark_for_removal
 from usercontainerd.runtime.rootview import RootView, view_root
 from usercontainerd.runtime.seccomp import load_seccomp
 from usercontainerd.runtime.specification import (
@@ -101,7 +102,7 @@ def prepare_container(
     command = describe_command(definition, image, arguments, subject.environment)
     view = RootView()
     if subject.layers:
-        sought = command if definition.output is Output.AUTO else None
+        sought = command if definition.output is Output.AUTO and not definition.terminal else None
         view = view_root(context.programs.inspect_root, subject.id_map, subject.layers, sought)
     identity = _find_identity(context, definition, image, subject.id_map, view)
     files = HostFiles(
@@ -119,7 +120,7 @@ def prepare_container(
         id_map=subject.id_map,
         layers=len(subject.layers),
         init_system=is_init_system(arguments),
-        pipe=output.pipe,
+        pipe=output.pipe and not definition.terminal,
         volumes=files.volumes,
         inputs=(*loaded.watched, *subject.watched, *profile, *output.inputs),
     )
@@ -221,6 +222,10 @@ def build_plan(
         crun=_find_program(CRUN_PATHS, "crun"),
         init_system=init_system,
         pipe=pipe,
+        terminal=definition.terminal,
+        interactive=definition.interactive,
+        # What a person has written is not ours to remove.
+        remove=definition.remove and _is_passing(context, definition),
         keep=definition.writable_layer is WritableLayer.KEEP,
         ready=definition.notify is Notify.STARTED,
         pasta=(_find_program((PASTA,), "passt"), *plan_pasta_arguments(definition.ports))
@@ -231,6 +236,10 @@ def build_plan(
         volumes=plan_filled_volumes(definition.mounts, volumes),
         stamps=(*stamp_inputs(inputs), *((NEVER_CURRENT,) if asks_always else ())),
     )
+
+
+def _is_passing(context: Context, definition: Definition) -> bool:
+    return os.path.dirname("".join(definition.sources[:1])) == context.paths.passing_definitions
 
 
 def adapt_unit(context: Context, definition: Definition, image: ImageConfiguration) -> None:
@@ -381,6 +390,8 @@ def write_bundle(
     try:
         for directory in (f"{bundle}/lower", f"{bundle}/rootfs", plan.data, context.paths.crun_root):
             make_private_directories(directory)
+        if plan.remove:
+            mark_for_removal(plan.data)
         remove_file(f"{bundle}/plan")
         for entry in os.listdir(f"{bundle}/lower"):
             os.unlink(f"{bundle}/lower/{entry}")

@@ -52,7 +52,7 @@ def _write_link(directory: str, link: str, unit: str, made: set[str]) -> None:
         pass  # the same wish twice
 
 
-def drop_interim_units(directory: str, written: str, created: str) -> None:
+def drop_interim_units(directory: str, written: str, created: Iterable[str]) -> None:
     """Remove the units that ``create`` put into ``directory`` before a generator knew their definitions.
 
     They would hide the ones just ``written``, which follow every change of the definitions (below ``created``).
@@ -61,13 +61,13 @@ def drop_interim_units(directory: str, written: str, created: str) -> None:
         names = os.listdir(directory)
     except OSError:
         return
-    marker = f"# Generated from {created}/"
+    markers = tuple(f"# Generated from {place}/" for place in created)
     for name in names:
         if not (name.startswith("container@") and os.path.lexists(f"{written}/{name}")):
             continue
         try:
             with open(f"{directory}/{name}", encoding="utf-8", errors="surrogateescape") as file:
-                ours = file.readline().startswith(marker)
+                ours = file.readline().startswith(markers)
             if ours:
                 os.unlink(f"{directory}/{name}")
         except OSError:

@@ -41,7 +41,8 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     entries = generate(environment, os.getuid(), find_programs())
     failures = write_units(arguments[0], entries)
     if arguments[0].startswith(f"{paths.runtime_root}/systemd/"):  # else it is not systemd that asks
-        drop_interim_units(paths.runtime_units, arguments[0], paths.created_definitions)
+        created = (paths.created_definitions, paths.passing_definitions)
+        drop_interim_units(paths.runtime_units, arguments[0], created)
     lines = [line for entry in entries for line in entry.log] + failures
     if lines:
         sys.stderr.write("".join(f"usercontainerd-generator: {line}\n" for line in lines))
@@ -53,7 +54,8 @@ def generate(environment: Mapping[str, str], uid: int, programs: Programs) -> tu
     paths = Paths.from_environment(environment, uid)
     inherited = "\n".join(f"{name}={environment.get(name)}" for name in _VARIABLES)
     basis = f"{__version__}\n{uid}\n{programs.directory}\n{inherited}\n{stamp_code(_PACKAGE)}"
-    stamps, templates = stamp_definitions((*paths.definition_directories, paths.created_definitions))
+    places = (*paths.definition_directories, paths.created_definitions, paths.passing_definitions)
+    stamps, templates = stamp_definitions(places)
     unit_directories = (f"{os.path.dirname(paths.config)}/systemd/user", "/etc/systemd/user")
     instances = find_instances(paths.runtime, unit_directories) if templates else ()
     state = "\n".join((*instances, stamps)) if stamps else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,3 +47,24 @@ def is_alive(pidfd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process that ``pidfd`` refers to; one that has ended needs none."""
+    try:
+        _signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        pass
+
+
+def catch_signals(numbers: Iterable[int]) -> int:
+    """From now on, have these signals come as bytes out of the descriptor that is returned (``set_wakeup_fd``).
+
+    But for those that our caller had us ignore.
+    """
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in numbers:
+        if not is_ignored(number):
+            _signal.signal(number, lambda *_: None)
+    return reader

@@ -50,24 +50,47 @@ def learn(paths: Paths, name: str, plan: LaunchPlan, environment: Mapping[str, s
 
 def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
     """Put away what the container left; its init is dead. ``environment`` is what systemd says of the run."""
+    bundle = paths.bundle(name)
+    caller = None
+    if os.path.lexists(f"{bundle}/caller"):
+        from usercontainerd.runtime.caller import call
+
+        caller = call(bundle)
+    ran = caller is not None and os.path.lexists(f"{bundle}/pid")
     lived = record_exit(paths, name, environment)
-    finish_copier(paths.bundle(name))
+    finish_copier(bundle)
     groups = list_groups(read_own_cgroup())
     # What is left is pasta, and systemd leaves it to us (KillMode=process). Taking down its network lasts as long as
     # everything else here, and begun now, it goes on beside it.
     kill_processes(groups)
     discard_runtime_state(paths, name)
-    plan = read_plan(f"{paths.bundle(name)}/plan", None)  # it may have run since before an update
+    plan = read_plan(f"{bundle}/plan", None)  # it may have run since before an update
     if plan is not None and lived is not None:
         learn(paths, name, plan, environment, lived)
-    if plan is not None and not plan.keep:
+    if plan is not None and plan.remove:
+        delete_all(paths, name, plan)
+    elif plan is not None and not plan.keep:
         delete_layer(paths, name, plan)
     kill_until_empty(groups, END_PATIENCE)
+    if caller is not None:
+        from usercontainerd.runtime.caller import render_end
+
+        caller.send(render_end(environment, ran=ran))
+
+
+def delete_all(paths: Paths, name: str, plan: LaunchPlan) -> None:
+    """Delete whatever there is of a container that is removed when it has ended."""
+    from usercontainerd.runtime.removal import remove_everything
+
+    _delete_inside(remove_everything(paths, name), plan)
 
 
 def delete_layer(paths: Paths, name: str, plan: LaunchPlan) -> None:
     """Delete the writable layer."""
-    trash = discard_layer(paths, name)
+    _delete_inside(discard_layer(paths, name), plan)
+
+
+def _delete_inside(trash: str | None, plan: LaunchPlan) -> None:
     if trash is not None and not remove_tree(trash):
         # Files of subordinate IDs: theirs is the user namespace.
         from usercontainerd.kernel.userns import enter_user_namespace

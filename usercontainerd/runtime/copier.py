@@ -27,17 +27,29 @@ LINGER = 0.01  # seconds that the journal may take to look at the copier
 
 def start_copier(bundle: str, environment: Mapping[str, str], ends: tuple[int, int]) -> None:
     """Let cat(1) copy what comes out of the pipe of these ``ends`` to our own output; closes both."""
+    os.close(ends[1])
+    _start(bundle, environment, ends[0])
+
+
+def _start(bundle: str, environment: Mapping[str, str], source: int, stderr: int | None = None) -> None:
     from usercontainerd.kernel.spawning import spawn
 
-    os.close(ends[1])
     try:
         os.mkfifo(f"{bundle}/{FIFO}", 0o600)
     except FileExistsError:
         pass  # its clean-up was killed
-    pid = spawn([CAT, "-", f"{bundle}/{FIFO}"], environment, stdin=ends[0])
-    os.close(ends[0])
+    pid = spawn([CAT, "-", f"{bundle}/{FIFO}"], environment, stdin=source, stderr=stderr)
+    os.close(source)
     with open(f"{bundle}/{PID_FILE}", "w", encoding="ascii") as file:
         file.write(str(pid))
+
+
+def start_terminal_copier(bundle: str, environment: Mapping[str, str], master: int) -> None:
+    """Let cat(1) copy what is written to a terminal, given by its master, to our own output; closes ``master``."""
+    # The end of a terminal is an error of read(2), of which nobody needs to hear.
+    quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    _start(bundle, environment, master, quiet)
+    os.close(quiet)
 
 
 def finish_copier(bundle: str) -> bool:

@@ -45,7 +45,9 @@ from usercontainerd.runtime.plan import LaunchPlan, is_current, read_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from usercontainerd.runtime.stdio import Stdio
 
 
 class AlreadyReported(Exception):
@@ -67,6 +69,7 @@ class Launch:
         self.notify_socket = inherited.get("NOTIFY_SOCKET")
         self.programs = programs
         self.output: tuple[int, int] | None = None  # the pipe, where the plan wants one
+        self.stdio: Stdio | None = None  # what is not simply the unit's own
         # No NOTIFY_SOCKET or LISTEN_FDS: crun would act on them.
         self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": paths.runtime_root}
 
@@ -76,10 +79,11 @@ class Launch:
 
         (notify_and_wait if wait else notify)(self.notify_socket, message)
 
-    def crun(self, plan: LaunchPlan, *arguments: str, output: int | None = None) -> None:
-        """Run crun to its end; its log tells what went wrong."""
+    def crun(self, plan: LaunchPlan, *arguments: str, streams: Mapping[int, int] | None = None) -> None:
+        """Run crun to its end; its log tells what went wrong. ``streams`` are put in the place of 0, 1 and 2."""
         from usercontainerd.kernel.spawning import spawn, wait_exit
 
+        streams = streams or {}
         log = f"{self.bundle}/crun-{arguments[0]}.log"
         pid = spawn(
             [
@@ -91,8 +95,9 @@ class Launch:
                 *arguments,
             ],
             self.environment,
-            stdout=output,
-            stderr=output,
+            stdin=streams.get(0),
+            stdout=streams.get(1),
+            stderr=streams.get(2),
         )
         if wait_exit(pid) != 0:
             from usercontainerd.runtime.failure import explain_crun_failure, read_log_tail
@@ -232,18 +237,23 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     hold_writable_layer(plan)
     mount_root(launch, plan)
     fill_volumes(plan)
-    write_end = launch.output[1] if launch.output else None
+    streams = {} if launch.output is None else {1: launch.output[1], 2: launch.output[1]}
+    further: tuple[str, ...] = ()
+    if launch.stdio is not None:
+        streams.update(launch.stdio.streams)
+        further = launch.stdio.arguments
     create = (
         "create",
         "--bundle",
         launch.bundle,
         "--pid-file",
         f"{launch.bundle}/pid",
+        *further,
         runtime_id(launch.name),
     )
-    launch.crun(plan, *create, output=write_end)
-    if write_end is not None:
-        os.close(write_end)
+    launch.crun(plan, *create, streams=streams)
+    if launch.output is not None:
+        os.close(launch.output[1])
     with open(f"{launch.bundle}/pid", encoding="ascii") as file:
         init = int(file.read())
     if plan.init_system:
@@ -312,6 +322,8 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
             raise RuntimeFailure(
                 "pasta could not set up the network; its message is above", where=launch.name
             )
+    if launch.stdio is not None:
+        launch.stdio.hand_over(incoming, launch.environment)
     _send(outgoing, b"g", "child")
     _receive(incoming, b"s", "child")
 
@@ -322,7 +334,11 @@ def launch_container(launch: Launch) -> None:
     kill_leftovers()
     plan = obtain_plan(launch)
     repeat_limits(plan.cgroup)
-    if plan.pipe:
+    if plan.terminal or plan.interactive or os.path.lexists(f"{launch.bundle}/caller"):
+        from usercontainerd.runtime.stdio import Stdio
+
+        launch.stdio = Stdio(launch.bundle, plan)
+    if plan.pipe and not (launch.stdio is not None and {1, 2} <= launch.stdio.streams.keys()):
         launch.output = os.pipe()
         os.fchmod(launch.output[1], 0o622)  # to be opened by name by users that the command goes over to, too
     child_reads, parent_writes = os.pipe()
@@ -351,6 +367,8 @@ def _report(launch: Launch, error: UsercontainerError) -> None:
     from usercontainerd.kernel.notification import notify_and_wait, one_line, write_line
 
     write_line(str(error), 3, launch.inherited)
+    if launch.stdio is not None:
+        launch.stdio.tell_failure(error.exit_status, str(error))
     try:
         notify_and_wait(launch.notify_socket, f"STATUS={one_line(str(error))}")
     except UsercontainerError:

@@ -32,8 +32,9 @@ class LaunchPlan:
     ``lower/0`` (topmost) and up; ``volumes`` are (directory, target) pairs to fill from the image while they are
     empty; ``init_system``: the command manages its cgroup itself, as systemd does, and needs it for itself;
     ``keep`` keeps the writable layer; ``ready`` is false when the application itself says READY; ``pipe`` puts a pipe
-    and cat(1) between the container and the journal; ``cgroup`` holds limits to repeat in the container's own cgroup,
-    where applications look for them;
+    and cat(1) between the container and the journal; ``terminal`` gives it a terminal, ``interactive`` an input that
+    does not end where no caller lends one; ``remove``: nothing stays of it when it has ended; ``cgroup`` holds limits
+    to repeat in the container's own cgroup, where applications look for them;
     ``stamps`` are (path, stamp) pairs of everything that the bundle was made from.
     """
 
@@ -43,6 +44,7 @@ class LaunchPlan:
         "data",
         "id_map",
         "init_system",
+        "interactive",
         "keep",
         "layers",
         "network",
@@ -50,7 +52,9 @@ class LaunchPlan:
         "pipe",
         "ports",
         "ready",
+        "remove",
         "stamps",
+        "terminal",
         "volumes",
     )
 
@@ -66,6 +70,9 @@ class LaunchPlan:
         keep: bool = False,
         ready: bool = True,
         pipe: bool = False,
+        terminal: bool = False,
+        interactive: bool = False,
+        remove: bool = False,
         pasta: Iterable[str] = (),
         ports: Iterable[tuple[str, str, int, int]] = (),
         cgroup: Iterable[tuple[str, str]] = (),
@@ -81,6 +88,9 @@ class LaunchPlan:
         self.keep = keep
         self.ready = ready
         self.pipe = pipe
+        self.terminal = terminal
+        self.interactive = interactive
+        self.remove = remove
         self.pasta = tuple(pasta)
         self.ports = tuple(ports)
         self.cgroup = tuple(cgroup)
@@ -125,6 +135,9 @@ def render_plan(plan: LaunchPlan, version: str) -> str:
         f"keep {int(plan.keep)}",
         f"ready {int(plan.ready)}",
         f"pipe {int(plan.pipe)}",
+        f"terminal {int(plan.terminal)}",
+        f"interactive {int(plan.interactive)}",
+        f"remove {int(plan.remove)}",
         *(f"pasta {escape_line(argument)}" for argument in plan.pasta),
         *(f"port {protocol} {first} {length} {address}" for protocol, address, first, length in plan.ports),
         *(f"cgroup {file} {value}" for file, value in plan.cgroup),
@@ -146,7 +159,8 @@ def parse_plan(text: str, version: str | None) -> LaunchPlan | None:
     written = lines[0].startswith(f"{FORMAT} ") if version is None else lines[0] == f"{FORMAT} {version}"
     if not written or lines[-1] != "":
         return None
-    single: dict[str, str] = {}
+    # What earlier versions did not know.
+    single = {} if version is not None else dict.fromkeys(("terminal", "interactive", "remove"), "0")
     pasta, ports, cgroup, stamps, directories, targets = [], [], [], [], [], []
     try:
         for line in lines[1:-1]:
@@ -178,6 +192,9 @@ def parse_plan(text: str, version: str | None) -> LaunchPlan | None:
             keep=single["keep"] == "1",
             ready=single["ready"] == "1",
             pipe=single["pipe"] == "1",
+            terminal=single["terminal"] == "1",
+            interactive=single["interactive"] == "1",
+            remove=single["remove"] == "1",
             pasta=pasta,
             ports=ports,
             cgroup=cgroup,

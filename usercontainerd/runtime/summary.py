@@ -245,6 +245,17 @@ def _read_status(code: str, status: str) -> int:
     return 128 + number + (int(offset) if plus else 0)
 
 
+def parse_end(text: str) -> int | None:
+    """Read what ``runtime.caller.render_end`` wrote: the exit status of a run, None if the container never ran."""
+    words = text.split()
+    if len(words) != 4 or words[3] != "1":
+        return None
+    try:
+        return _read_status(words[1], words[2])
+    except (KeyError, ValueError):
+        return None
+
+
 def read_exit(data: str) -> ExitRecord | None:
     """How the last run ended; None if that is not known."""
     text = _read(exit_file(data))

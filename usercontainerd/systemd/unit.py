@@ -16,6 +16,7 @@ Choices that are not plain from the text of a unit:
   its own by then.
 - ``MemorySwapMax=``: with a limit on memory and no word on swap, as much swap as memory, as docker and
   Podman have it: else a limit on memory only moves a process to swap.
+- ``CollectMode=``: of a container that is removed when it has ended, systemd remembers no failure either.
 - A stop timeout of zero kills at once. ``TimeoutStopSec=0`` would mean to wait forever.
 - ``KillMode=process``, unless it is sure that the output is not copied (see ``runtime/copier.py``). With ``mixed``,
   systemd kills the rest of the unit as soon as the main process has failed, and the copier with the last lines in hand:
@@ -190,6 +191,8 @@ def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
     yield "Description", render_text(described) or f"Container {definition.name}"
     yield "Documentation", DOCUMENTATION
     yield from _plan_source(definition.sources)
+    if definition.remove:
+        yield "CollectMode", "inactive-or-failed"
     if definition.desktop.notify:
         yield "OnFailure", f"{FAILURE_UNIT}{definition.name}.service"
     seen = {"/"}
@@ -210,7 +213,7 @@ def _plan_service(definition: Definition, programs: Programs) -> Iterator[tuple[
     yield "ExecStopPost", render_command((programs.cleanup, name), "-")
     if definition.restart != "no":
         yield "Restart", definition.restart.value
-    yield "KillMode", "mixed" if definition.output == "journal" else "process"
+    yield "KillMode", "mixed" if definition.output == "journal" and not definition.terminal else "process"
     if definition.stop_timeout == 0:
         yield "KillSignal", "SIGKILL"
         yield "TimeoutStopSec", "10"

@@ -55,7 +55,7 @@ def test_manual_has_every_option(name: str) -> None:
     start = text.index(f".SS {name}\n")
     end = text.find("\n.S", start + 1)
     section = text[start:end]
-    elsewhere = {option.key for option in CONTAINER_OPTIONS} if name == "create" else set()
+    elsewhere = {option.key for option in CONTAINER_OPTIONS} if name in ("create", "run") else set()
     if "REGISTRY OPTIONS" in section:
         elsewhere |= {option.key for option in ACCESS_OPTIONS}
     for option in load(name).options:
@@ -132,7 +132,10 @@ def test_versions(capfd: pytest.CaptureFixture[str], environment: dict[str, str]
         (["exec", "--privileged", "x", "y"], "Error: option --privileged: there is no privileged mode"),
         (["exec", "nope", "true"], 'Error: no such container "nope"'),
         (["logs", "nope"], 'Error: no such container "nope"'),
-        (["create", "--rm", "busybox"], "Error: option --rm: not for `create`"),
+        (
+            ["run", "--detach-keys", "x", "busybox"],
+            "Error: option --detach-keys: there is no way to come back",
+        ),
     ],
 )
 def test_usage_errors_are_125(

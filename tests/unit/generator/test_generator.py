@@ -143,6 +143,7 @@ def test_directories_are_the_engines(home: Home) -> None:
     assert definition_directories(context) == (
         *home.paths.definition_directories,
         home.paths.created_definitions,
+        home.paths.passing_definitions,
     )
 
 
