@@ -50,6 +50,7 @@ STATES = {
     "created": ("media-playback-stop-symbolic", "dim-label", False),
     "starting": ("content-loading-symbolic", "accent", True),
     "running": ("media-playback-start-symbolic", "success", True),
+    "paused": ("media-playback-pause-symbolic", "warning", True),
     "stopping": ("content-loading-symbolic", "accent", True),
     "restarting": ("view-refresh-symbolic", "warning", True),
     "exited": ("media-playback-stop-symbolic", "dim-label", False),

@@ -73,6 +73,18 @@ class NotRunning(UsercontainerError):
     name = "NotRunning"
 
 
+class Paused(UsercontainerError):
+    """The container stands still, and would have to go on for this."""
+
+    name = "Paused"
+
+
+class NotPaused(UsercontainerError):
+    """The container would have to be paused for this."""
+
+    name = "NotPaused"
+
+
 class NoSuchImage(UsercontainerError):
     """No image of that name or ID is in the store, or the registry does not have it."""
 

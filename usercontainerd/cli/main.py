@@ -43,6 +43,7 @@ VERBS = {
     "images": ("images", "List images"),
     "import": ("import_image", "Make an image of one layer from a tar archive"),
     "inspect": ("inspect", "Show everything about containers or images, as JSON"),
+    "kill": ("signals", "Send a signal to the first process of containers"),
     "load": ("load", "Load images from an archive or a directory"),
     "login": ("login", "Log in to a registry"),
     "logout": ("login", "Log out of a registry"),
@@ -55,6 +56,7 @@ VERBS = {
     "manifest push": ("manifest", "Put an index and its images into a registry"),
     "manifest remove": ("manifest", "Take an image out of an index"),
     "manifest rm": ("manifest", "Remove indexes"),
+    "pause": ("signals", "Have all processes of containers stand still"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Get an image from a registry"),
     "push": ("push", "Put an image into a registry"),
@@ -70,6 +72,7 @@ VERBS = {
     "system check": ("system", "Find out whether the store is whole, and mend it"),
     "system df": ("disk_usage", "Show what images, containers and volumes take on disk"),
     "tag": ("image_names", "Give an image more names"),
+    "unpause": ("signals", "Let the processes of paused containers go on"),
     "unshare": ("image_mounts", "Run a command as root of a user namespace of your own"),
     "untag": ("image_names", "Take names from an image"),
     "verify": ("verify", "Report what is wrong with container definitions"),
@@ -81,8 +84,8 @@ GROUPS = {
         **{
             verb: verb
             for verb in (
-                *("cp", "create", "disable", "enable", "exec", "export", "logs"),
-                *("restart", "rm", "run", "start", "stop"),
+                *("cp", "create", "disable", "enable", "exec", "export", "kill", "logs", "pause"),
+                *("restart", "rm", "run", "start", "stop", "unpause"),
             )
         },
         "exists": "container exists",

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from usercontainerd.systemd.manager import Manager
 
 # As engine.containers.State; a test compares them.
-_STATES = ("created", "starting", "running", "stopping", "restarting", "exited", "failed", "invalid")
+_STATES = (
+    "created",
+    "starting",
+    "running",
+    "paused",
+    "stopping",
+    "restarting",
+    "exited",
+    "failed",
+    "invalid",
+)
 FILTERS = ("name=", "id=", "label=", "ancestor=", "exited=", *(f"status={state}" for state in _STATES))
 CIDFILE = Option(
     "--cidfile FILE...", "the container whose ID is in the file, as `create --cidfile` writes it"

@@ -19,10 +19,13 @@ from usercontainerd.engine.containers import UNITS, State, list_containers, read
 from usercontainerd.engine.local_images import list_images
 from usercontainerd.engine.lookup import is_known
 from usercontainerd.engine.summaries import summarise_definition
+from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH, SERVICE, UnitStatus, unit_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from usercontainerd.daemon.service import Service
     from usercontainerd.engine.containers import Container
     from usercontainerd.runtime.summary import Summary
@@ -47,6 +50,8 @@ class Board:
         self._all_dirty = False
         self._images_dirty = False
         self._wake = asyncio.Event()
+        # Told of the cgroup of each container that runs; see ``watching.watch_groups``.
+        self.follow_group: Callable[[str], bool] = lambda _group: False
 
     # Reading
 
@@ -84,6 +89,13 @@ class Board:
 
     async def _show(self, container: Container) -> None:
         text = ""
+        group = container.group
+        if (
+            group is not None
+            and self.follow_group(group)
+            and is_frozen(group) != (container.state == State.PAUSED)
+        ):
+            self._note(container.name)  # between the look at it and the watch
         if container.state in (State.STARTING, State.FAILED, State.RESTARTING):
             text = await self._read_status_text(container.name)
         one = self.containers.get(container.name)
@@ -146,8 +158,17 @@ class Board:
         """A unit of systemd's has changed; ``path`` is its object."""
         name = unescape_unit_path(path)
         if name is not None:
-            self._dirty.add(name)
-            self._wake.set()
+            self._note(name)
+
+    def group_changed(self, group: str) -> None:
+        """A container's cgroup, of which this is the directory, stands still, goes on, or is empty."""
+        name = container_name(os.path.basename(os.path.dirname(group)))
+        if name is not None:
+            self._note(name)
+
+    def _note(self, name: str) -> None:
+        self._dirty.add(name)
+        self._wake.set()
 
     def definitions_changed(self) -> None:
         """Something is different where definitions and containers lie."""

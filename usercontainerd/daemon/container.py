@@ -16,6 +16,7 @@ from usercontainerd.daemon.logbook import CONTAINER_ASKED, describe_container, n
 from usercontainerd.daemon.server import Provider
 from usercontainerd.engine.autostart import disable_autostart, enable_autostart, is_autostarted
 from usercontainerd.engine.containers import State
+from usercontainerd.engine.killing import kill_container, parse_signal
 from usercontainerd.engine.lifecycle import (
     remove_container,
     restart_container,
@@ -23,6 +24,7 @@ from usercontainerd.engine.lifecycle import (
     stop_containers,
 )
 from usercontainerd.engine.lookup import find_init
+from usercontainerd.engine.pausing import pause_container, resume_container
 from usercontainerd.runtime.summary import describe_exit
 from usercontainerd.systemd.bus import escape_object_path
 
@@ -58,6 +60,9 @@ class ContainerObject(Provider):
             "Start": self._start,
             "Stop": self._stop,
             "Restart": self._restart,
+            "Kill": self._kill,
+            "Pause": self._pause,
+            "Resume": self._resume,
             "Remove": self._remove,
             "SetAutostart": self._set_autostart,
             "Logs": self._logs,
@@ -217,6 +222,28 @@ class ContainerObject(Provider):
             lambda manager: remove_container(context, manager, self.container.name, force=force)
         )
         await self._service.board.refresh({self.container.name})
+
+    async def _kill(self, call: Call, signal: str, options: Options) -> None:
+        options.finish()
+        number = parse_signal(signal)
+        paths, name = self._service.context.paths, self.container.name
+        await self._act("kill", call, lambda manager: kill_container(paths, manager, name, number))
+
+    async def _pause(self, call: Call, options: Options) -> None:
+        options.finish()
+        await self._act("pause", call, lambda manager: pause_container(manager, self.container.name))
+
+    async def _resume(self, call: Call, options: Options) -> None:
+        options.finish()
+        await self._act("unpause", call, lambda manager: resume_container(manager, self.container.name))
+
+    async def _act(self, what: str, call: Call, action: Callable[[Manager], None]) -> None:
+        """Do something, in a thread. Whoever asks after the answer finds what has become of the container."""
+        self._log(what, call)
+        try:
+            await self._service.run_with_manager(action)
+        finally:
+            await self._service.board.refresh({self.container.name})
 
     async def _set_autostart(self, call: Call, enabled: bool, options: Options) -> None:
         target = options.take_text("target")

@@ -254,7 +254,8 @@ class ManagerObject(Provider):
     def report_state(self, container: Container, before: str) -> None:
         """Send the event that a container's change of state is, as docker names them."""
         action = {
-            State.RUNNING: "start",
+            State.RUNNING: "unpause" if before == State.PAUSED else "start",
+            State.PAUSED: "pause",
             State.EXITED: "die",
             State.FAILED: "die",
             State.STARTING: "starting",

@@ -22,7 +22,7 @@ from usercontainerd.daemon.logbook import CHILD_CRASHED, describe_container, not
 from usercontainerd.daemon.manager import ManagerObject
 from usercontainerd.daemon.server import OBJECT_MANAGER, Server
 from usercontainerd.daemon.streams import Streams
-from usercontainerd.daemon.watching import watch_disk, watch_systemd
+from usercontainerd.daemon.watching import watch_disk, watch_groups, watch_systemd
 from usercontainerd.engine.local_images import has_leftovers
 from usercontainerd.systemd.manager import Manager
 
@@ -93,6 +93,7 @@ class Service:
         self._application_server.add(APPLICATIONS_PATH, self.applications)
         await watch_systemd(self.connection, self.board)
         watch_disk(self.context.paths, self.board, self.loop)
+        watch_groups(self.board, self.loop)
         await self.board.refresh_all()
         self.board.refresh_images()
         self.keep(self.loop.create_task(self.board.keep_true()))

@@ -1,4 +1,4 @@
-"""Where the board hears of changes: systemd's signals, and inotify on the directories where our files lie."""
+"""Where the board hears of changes: systemd's signals, and inotify where our files and the containers' cgroups lie."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from usercontainerd.daemon.board import Board
     from usercontainerd.daemon.connection import Connection, Message
 
+EVENTS = "cgroup.events"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
 
@@ -76,3 +77,21 @@ def watch_disk(paths: Paths, board: Board, loop: asyncio.AbstractEventLoop) -> D
     arm()
     loop.add_reader(watch.fd, take)
     return watch
+
+
+def watch_groups(board: Board, loop: asyncio.AbstractEventLoop) -> None:
+    """Have the board told when a container's cgroup stands still or goes on: systemd says so of whole units only."""
+    watch = DirectoryWatch()
+
+    def follow(group: str) -> bool:
+        return watch.add_file(f"{group}/{EVENTS}")
+
+    def take() -> None:
+        for path, _name in watch.read():
+            if not path:
+                board.definitions_changed()  # too much at once: everything is looked at
+            else:
+                board.group_changed(path.removesuffix(f"/{EVENTS}"))
+
+    board.follow_group = follow
+    loop.add_reader(watch.fd, take)

@@ -52,6 +52,12 @@ def _normalise_real_time(word: str) -> str | None:
     return None
 
 
+def find_signal_number(name: str) -> int:
+    """Return the number of a signal by systemd's name for it."""
+    base, plus, offset = name.partition("+")
+    return FIRST_REAL_TIME + int(offset or 0) if base == "SIGRTMIN" else SIGNALS[base + plus + offset]
+
+
 def normalise_capability(text: str) -> str | None:
     """Return ``CAP_NET_RAW`` for ``net_raw``, and ``ALL``; None if it is no capability."""
     word = text.strip().upper()

@@ -10,7 +10,8 @@ import os
 
 from usercontainerd.base.names import container_name
 from usercontainerd.definition.search import find_definitions
-from usercontainerd.engine.lookup import container_id, definition_directories, has_definition
+from usercontainerd.engine.lookup import container_id, definition_directories, find_group, has_definition
+from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.runtime.summary import Summary, exit_file, read_exit, read_summary
 
 TYPE_CHECKING = False
@@ -30,23 +31,25 @@ class State:
     CREATED = "created"
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"
     STOPPING = "stopping"
     RESTARTING = "restarting"
     EXITED = "exited"
     FAILED = "failed"  # systemd could not start it, and it never came to run
     INVALID = "invalid"  # its definition has errors
 
-    ALL = (CREATED, STARTING, RUNNING, STOPPING, RESTARTING, EXITED, FAILED, INVALID)
-    ALIVE = (STARTING, RUNNING, STOPPING, RESTARTING)
+    ALL = (CREATED, STARTING, RUNNING, PAUSED, STOPPING, RESTARTING, EXITED, FAILED, INVALID)
+    ALIVE = (STARTING, RUNNING, PAUSED, STOPPING, RESTARTING)
 
 
 class Container:
     """One container as a list shows it. Times in seconds since the epoch, 0 if unknown.
 
     ``exit`` is how the last run ended, of one that does not run; also while systemd starts it again by itself.
+    ``group`` is the directory of its own cgroup while it runs or is paused.
     """
 
-    __slots__ = ("created", "exit", "name", "started", "state", "summary")
+    __slots__ = ("created", "exit", "group", "name", "started", "state", "summary")
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Container:
         created: float = 0.0,
         started: float = 0.0,
         exit: ExitRecord | None = None,  # noqa: A002
+        group: str | None = None,
     ) -> None:
         self.name = name
         self.state = state
@@ -64,6 +68,7 @@ class Container:
         self.created = created
         self.started = started
         self.exit = exit
+        self.group = group
 
     @property
     def id(self) -> str:
@@ -131,6 +136,9 @@ def read_container(
     again = active == "activating" and sub.startswith("auto-restart")
     record = read_exit(paths.container_data(name)) if again or not alive else None
     state = derive_state(active, sub, record)
+    group = find_group(paths, name) if state == State.RUNNING else None
+    if group is not None and is_frozen(group):
+        state = State.PAUSED
     # What runs is what the bundle was made from, whatever the definition says by now.
     summary = read_summary(f"{paths.bundle(name)}/summary") if alive else None
     if summary is None:
@@ -144,6 +152,7 @@ def read_container(
         created=_read_time(summary.definition),
         started=_read_time(f"{paths.bundle(name)}/pid") if alive else 0.0,
         exit=record,
+        group=group,
     )
 
 

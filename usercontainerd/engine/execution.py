@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.base.errors import RuntimeFailure, SystemdError
+from usercontainerd.base.errors import Paused, RuntimeFailure, SystemdError
 from usercontainerd.base.names import runtime_id, unit_name
 from usercontainerd.engine.lookup import get_init
-from usercontainerd.kernel.cgroups import find_cgroup_mount, write_file
+from usercontainerd.kernel.cgroups import find_cgroup_mount, is_frozen, write_file
 from usercontainerd.kernel.signals import SIGCHLD, block_signals, is_ignored, restore_mask, wait_signal
 
 TYPE_CHECKING = False
@@ -80,9 +80,12 @@ def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Atta
     """Run a command in container ``name`` with the caller's stdio and return its exit status.
 
     125, 126 and 127 may be crun's: see ``explain_crun_failure``. ``attach(unit, subgroup, pid)`` asks systemd to move
-    a process where we may not. Raises ``NotRunning``, ``RuntimeFailure``, ``SystemdError``.
+    a process where we may not. Raises ``NotRunning``, ``Paused``, ``RuntimeFailure``,
+    ``SystemdError``.
     """
     init = get_init(paths, name)
+    if is_frozen(f"{find_cgroup_mount()}{init.cgroup}"):
+        raise Paused("the container is paused", where=name, hint=f"usercontainer unpause {name}")
     process = _make_memory_file(
         describe_process(paths, name, init, request).encode("utf-8", "surrogateescape")
     )

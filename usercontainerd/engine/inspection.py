@@ -15,8 +15,9 @@ from usercontainerd.definition.model import MountType, Restart
 from usercontainerd.engine.containers import State, derive_state
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.local_images import find_image, open_images
-from usercontainerd.engine.lookup import container_id, find_init
+from usercontainerd.engine.lookup import container_id, find_group, find_init
 from usercontainerd.engine.output_choice import read_reason
+from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
 from usercontainerd.runtime.specification import plan_arguments, plan_hostname
@@ -77,6 +78,9 @@ def describe_state(context: Context, name: str, properties: dict[str, Any]) -> d
     alive = active not in ("inactive", "failed")
     record = None if alive else read_exit(context.paths.container_data(name))
     state = derive_state(active, str(properties.get("SubState", "")), record)
+    group = find_group(context.paths, name) if state == State.RUNNING else None
+    if group is not None and is_frozen(group):
+        state = State.PAUSED
     init = find_init(context.paths, name)
     if init is not None:
         os.close(init.fd)
@@ -86,7 +90,7 @@ def describe_state(context: Context, name: str, properties: dict[str, Any]) -> d
     return {
         "Status": state,
         "Running": state == State.RUNNING,
-        "Paused": False,
+        "Paused": state == State.PAUSED,
         "Restarting": state == State.RESTARTING,
         "OOMKilled": properties.get("Result") == "oom-kill"
         or (record is not None and record.result == "oom-kill"),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 
-from usercontainerd.base.errors import InUse, StoreError, SystemdError
+from usercontainerd.base.errors import InUse, Paused, StoreError, SystemdError
 from usercontainerd.base.names import unit_name
+from usercontainerd.kernel.cgroups import SUBGROUP, find_cgroup_mount, is_frozen
 from usercontainerd.systemd.bus import BusError
 from usercontainerd.systemd.manager import NO_SUCH_UNIT, SERVICE, UNIT
 from usercontainerd.systemd.message import MEMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from usercontainerd.base.paths import Paths
     from usercontainerd.engine.context import Context
@@ -29,11 +30,14 @@ def start_container(manager: Manager, name: str, *, report: Callable[[str], None
     """Start a container and wait until it has; one that runs is left as it is.
 
     The definition is used as it is now, and a start asked for by hand is not held back by earlier failures. While it
-    takes long (a pull), ``report`` is told the unit's status text whenever that is a new one. Raises ``UnitFailure``.
+    takes long (a pull), ``report`` is told the unit's status text whenever that is a new one. Raises ``UnitFailure``,
+    ``Paused``.
     """
     unit = unit_name(name)
     active, is_stale = manager.get_properties([(unit, UNIT, "ActiveState"), (unit, UNIT, "NeedDaemonReload")])
     if active == "active":
+        if find_frozen_groups(manager, [name]):
+            raise Paused("the container is paused", where=name, hint=f"usercontainer unpause {name}")
         return
     if is_stale:
         from usercontainerd.systemd.renewal import reload_definitions
@@ -61,9 +65,17 @@ def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | 
     """Stop containers, all at once, and wait until they have; those that do not run are left as they are.
 
     What still runs after ``timeout`` seconds is killed; None leaves that to the units. A unit's own stop timeout is
-    not prolonged.
+    not prolonged. A paused one goes on, once it has been told to stop.
     """
     jobs = {}
+    names = tuple(names)
+    paused = find_frozen_groups(manager, names)
+    if paused:
+        from usercontainerd.engine.pausing import unfreeze_unit
+        from usercontainerd.kernel.freezer import thaw_group
+
+        for name, group in paused.items():
+            unfreeze_unit(manager, name, group)
     for name in names:
         unit = unit_name(name)
         try:
@@ -71,6 +83,8 @@ def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | 
         except BusError as error:
             if error.dbus_name != NO_SUCH_UNIT:
                 raise SystemdError(error.what, where=unit) from error
+    for group in paused.values():
+        thaw_group(group)
     deadline = None if timeout is None else time.monotonic() + timeout
     while jobs:
         left = None if deadline is None else max(0.001, deadline - time.monotonic())
@@ -81,6 +95,14 @@ def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | 
         deadline = None
         for unit in jobs.values():
             _kill_init(manager, unit)
+
+
+def find_frozen_groups(manager: Manager, names: Sequence[str]) -> dict[str, str]:
+    """Return the directory of each paused container's own cgroup, by its name."""
+    units = manager.get_properties([(unit_name(name), SERVICE, "ControlGroup") for name in names])
+    mount = find_cgroup_mount()
+    groups = {name: f"{mount}{unit}/{SUBGROUP}" for name, unit in zip(names, units, strict=True) if unit}
+    return {name: group for name, group in groups.items() if is_frozen(group)}
 
 
 def _wait_any_job(manager: Manager, jobs: set[str], timeout: float | None) -> str | None:

@@ -10,7 +10,7 @@ import os
 
 from usercontainerd.base.errors import NoSuchContainer, NotRunning
 from usercontainerd.base.names import is_container_name, split_instance, unit_name
-from usercontainerd.kernel.cgroups import read_cgroup
+from usercontainerd.kernel.cgroups import SUBGROUP, find_cgroup_mount, read_cgroup, read_kernel_file
 from usercontainerd.kernel.signals import is_alive
 
 TYPE_CHECKING = False
@@ -117,6 +117,17 @@ def find_init(paths: Paths, name: str) -> Init | None:
             return Init(pid, fd, cgroup, "/" + subgroup.rstrip("/"))
     os.close(fd)
     return None
+
+
+def find_group(paths: Paths, name: str) -> str | None:
+    """Return the directory of a running container's own cgroup; None if it does not run.
+
+    By the process ID that crun wrote, if the kernel says that this process is in the unit.
+    """
+    pid = read_kernel_file(f"{paths.bundle(name)}/pid").decode("ascii", "replace").strip()
+    unit = unit_name(name)
+    head, found, _ = f"{read_cgroup(pid) if pid.isdecimal() else ''}/".partition(f"/{unit}/")
+    return f"{find_cgroup_mount()}{head}/{unit}/{SUBGROUP}" if found else None
 
 
 def get_init(paths: Paths, name: str) -> Init:

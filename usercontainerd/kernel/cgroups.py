@@ -11,18 +11,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUBGROUP = "container"
+FILE_SIZE = 16384  # bytes; files of cgroups and of single processes hold less
 ASIDE = "network"  # beside it: pasta and the copier, where the container's init wants its cgroup for itself
+
+
+def read_kernel_file(path: str) -> bytes:
+    """Return a small file of the kernel's, nothing if what it tells of is not there (any more)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, FILE_SIZE)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def read_cgroup(process: int | str) -> str | None:
     """The path of a process's cgroup in the unified hierarchy (/proc/[pid]/cgroup); None if it has none, or is gone."""
-    try:
-        with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                if line.startswith("0::"):
-                    return line[3:].rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
-        pass
+    for line in read_kernel_file(f"/proc/{process}/cgroup").split(b"\n"):
+        if line.startswith(b"0::"):
+            return os.fsdecode(line[3:])
     return None
 
 
@@ -43,6 +54,11 @@ def write_file(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def is_frozen(group: str) -> bool:
+    """Tell whether all of the group at this directory stands still, by its own freezer or that of a group above."""
+    return b"frozen 1" in read_kernel_file(f"{group}/cgroup.events")
 
 
 def kill_processes(groups: Sequence[str]) -> None:

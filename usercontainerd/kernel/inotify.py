@@ -1,4 +1,4 @@
-"""Being told of changes in directories: inotify(7), for an event loop to wait on."""
+"""Being told of changes in directories and files: inotify(7), for an event loop to wait on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+IN_MODIFY = 0x00000002
 IN_CLOSE_WRITE = 0x00000008
 IN_MOVED_FROM = 0x00000040
 IN_MOVED_TO = 0x00000080
@@ -35,25 +36,34 @@ _BUFFER = 64 * 1024
 
 
 class DirectoryWatch:
-    """Directories that are watched; ``fd`` becomes readable when something has changed in one of them."""
+    """Directories (and single files) that are watched; ``fd`` becomes readable when something has changed in one."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self.fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
-        self._directories: dict[int, str] = {}
+        self._paths: dict[int, str] = {}
 
     def add(self, directory: str) -> bool:
         """Watch a directory; False if it is not there or there are too many watches."""
-        watch = self._libc.inotify_add_watch(self.fd, os.fsencode(directory), CHANGES)
+        return self._add(directory, CHANGES) is not None
+
+    def add_file(self, path: str) -> bool:
+        """Watch a file that a program or the kernel writes to; False if it is watched already, or cannot be."""
+        return bool(self._add(path, IN_MODIFY))
+
+    def _add(self, path: str, mask: int) -> bool | None:
+        """Return whether the watch is new, None if there is none."""
+        watch = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask)
         if watch < 0:
-            return False
-        self._directories[watch] = directory
-        return True
+            return None
+        is_new = self._paths.get(watch) != path
+        self._paths[watch] = path
+        return is_new
 
     def read(self) -> Iterator[tuple[str, str]]:
-        """Yield what has changed: (directory, name); name "" for the directory itself, both "" if events were lost."""
+        """Yield what has changed: (directory, name); name "" for itself or a file, both "" if events were lost."""
         try:
             data = os.read(self.fd, _BUFFER)
         except BlockingIOError:
@@ -66,9 +76,9 @@ class DirectoryWatch:
             if mask & IN_Q_OVERFLOW:
                 yield "", ""
                 continue
-            directory = self._directories.get(watch, "")
+            directory = self._paths.get(watch, "")
             if mask & IN_IGNORED:
-                self._directories.pop(watch, None)
+                self._paths.pop(watch, None)
             if directory:
                 yield directory, os.fsdecode(name)
 

@@ -40,6 +40,15 @@ def is_ignored(number: int) -> bool:
     return bool(_signal.getsignal(number) == _signal.SIG_IGN)
 
 
+def send_signal(pidfd: int, number: int) -> bool:
+    """Send a signal to the process that ``pidfd`` refers to; False if it has ended. Raises ``OSError``."""
+    try:
+        _signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def is_alive(pidfd: int) -> bool:
     """Tell whether the process that ``pidfd`` refers to exists still, if only as a zombie."""
     try:
@@ -47,14 +56,6 @@ def is_alive(pidfd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def send_signal(pidfd: int, number: int) -> None:
-    """Send a signal to the process that ``pidfd`` refers to; one that has ended needs none."""
-    try:
-        _signal.pidfd_send_signal(pidfd, number)
-    except OSError:
-        pass
 
 
 def catch_signals(numbers: Iterable[int]) -> int:

@@ -11,6 +11,7 @@ from usercontainerd.kernel.cgroups import (
     ASIDE,
     SUBGROUP,
     find_cgroup_mount,
+    is_frozen,
     kill_processes,
     kill_until_empty,
     read_own_cgroup,
@@ -58,8 +59,13 @@ def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
         caller = call(bundle)
     ran = caller is not None and os.path.lexists(f"{bundle}/pid")
     lived = record_exit(paths, name, environment)
-    finish_copier(bundle)
     groups = list_groups(read_own_cgroup())
+    if groups and is_frozen(groups[0]):
+        # It was killed while it was paused: the copier has to go on.
+        from usercontainerd.kernel.freezer import thaw_group
+
+        thaw_group(groups[0])
+    finish_copier(bundle)
     # What is left is pasta, and systemd leaves it to us (KillMode=process). Taking down its network lasts as long as
     # everything else here, and begun now, it goes on beside it.
     kill_processes(groups)

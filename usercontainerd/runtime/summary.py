@@ -238,11 +238,9 @@ def _read_status(code: str, status: str) -> int:
     """``exited 7`` is 7; ``killed TERM`` is 143, as shells and docker say it."""
     if code == "exited":
         return int(status)
-    from usercontainerd.definition.vocabulary import FIRST_REAL_TIME, SIGNALS
+    from usercontainerd.definition.vocabulary import find_signal_number
 
-    base, plus, offset = status.partition("+")
-    number = FIRST_REAL_TIME if base == "RTMIN" else SIGNALS[f"SIG{base}"]
-    return 128 + number + (int(offset) if plus else 0)
+    return 128 + find_signal_number(f"SIG{status}")
 
 
 def parse_end(text: str) -> int | None:

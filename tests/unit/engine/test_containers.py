@@ -11,7 +11,7 @@ import pytest
 
 from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, NotRunning
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine import lookup
+from usercontainerd.engine import containers, lookup
 from usercontainerd.engine.containers import (
     State,
     derive_state,
@@ -120,6 +120,19 @@ def test_what_is_listed(paths: Paths) -> None:
     record = everything["ended"].exit
     assert record is not None and (record.status, record.finished) == (7, 2.0)
     assert "runs" not in asked
+
+
+def test_one_whose_cgroup_stands_still_is_paused(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where systemd says that it runs: a unit that is stopping is stopping."""
+    monkeypatch.setattr(containers, "find_group", lambda *_: "/group")
+    monkeypatch.setattr(containers, "is_frozen", lambda group: group == "/group")
+    units = {"a": unit("a", "active"), "b": unit("b", "deactivating")}
+    found = list_containers(paths, units, lambda _: Summary())
+    assert {each.name: (each.state, each.group) for each in found} == {
+        "a": (State.PAUSED, "/group"),
+        "b": (State.STOPPING, None),
+    }
+    assert all(each.is_alive for each in found)
 
 
 def test_one_that_starts_again_tells_how_it_ended(paths: Paths) -> None:

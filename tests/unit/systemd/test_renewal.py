@@ -63,7 +63,7 @@ def test_drop_in(tmp_path: Path) -> None:
 def test_subgroup(line: str, subgroup: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "cgroup"
     file.write_text(f"1:cpu:/somewhere/{UNIT}/else\n0::{line}\n")
-    monkeypatch.setattr(cgroups, "open", lambda *_, **__: file.open(), raising=False)
+    monkeypatch.setattr(cgroups, "read_kernel_file", lambda _path: file.read_bytes())
     assert read_subgroup(UNIT, 1) == subgroup
 
 
