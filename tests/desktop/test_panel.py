@@ -203,19 +203,19 @@ def mirrored(images: ImageMaker) -> Iterator[ImageMaker]:
 
 
 def slow_down(maker: ImageMaker) -> None:
-    """An image of three larger layers, all of which take their time."""
+    """An image of three larger layers: of two a part comes, and the rest once the registry's rules are cleared."""
     layers = tuple(build_tar(file(f"{size}", os.urandom(size))) for size in (4_000_000, 2_500_000, 1_300_000))
     maker.add("library/redis", tag="8", layers=layers)
     large = [item for item in maker.registry.blobs.items() if len(item[1]) > 1_200_000]
-    for number, (digest, data) in enumerate(large):
-        maker.registry.rules[f"/v2/library/redis/blobs/{digest}"] = dribble(data, 20_000 * (1 + number))
+    for part, (digest, data) in zip((0.1, 0.4, 1.0), large, strict=True):
+        maker.registry.rules[f"/v2/library/redis/blobs/{digest}"] = hold_back(data, part)
 
 
 def test_a_pull_in_progress(panel: Panel, mirrored: ImageMaker, take_picture: Take) -> None:
     slow_down(mirrored)
     panel.activate("pull", "docker.io/library/redis:8")
     panel.wait_for("docker.io/library/redis:8", " of ", "Cancel")
-    panel.wait_for("Downloading · 3.")
+    panel.wait_for(" · 3.")
     take_picture("panel-pull")
     panel.activate("cancel-pull")
     panel.wait_without("docker.io/library/redis:8")
@@ -238,16 +238,18 @@ def test_a_pull_of_a_service_that_is_killed(panel: Panel, mirrored: ImageMaker) 
     panel.press("Dismiss")
 
 
-def dribble(data: bytes, size: int) -> Callable[[Handler], None]:
-    """Send a blob in pieces of so many bytes, twenty a second."""
+def hold_back(data: bytes, part: float) -> Callable[[Handler], None]:
+    """Send a blob, the first ``part`` of it slowly, the rest when there are no rules any more."""
+    size = len(data) // 20
 
     def answer(handler: Handler) -> None:
+        registry = handler.registry
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         for offset in range(0, len(data), size):
-            if handler.registry.stopped.wait(0.05):
-                return
+            while not registry.stopped.wait(0.05) and registry.rules and offset >= part * len(data):
+                pass
             try:
                 handler.wfile.write(data[offset : offset + size])
                 handler.wfile.flush()
