@@ -166,6 +166,30 @@ def test_a_mounted_image_stays() -> None:
     cli("rmi", WEB)
 
 
+def test_a_mounted_image_that_is_removed(images: ImageMaker) -> None:
+    """By force its name goes; its files stay for all who have it mounted, and go with the first removal after that."""
+    name = images.add("held", file("held", os.urandom(200_000)))
+    cli("pull", "-q", name)
+    layers = Path(os.environ["HOME"], ".local/share/usercontainerd/layers")
+    before = set(os.listdir(layers))
+    script = f"place=$(usercontainer image mount {name}) && echo $place; read word; wc -c < $place/held"
+    words = ["usercontainer", "unshare", "sh", "-c", script]
+    one, other = (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    with one, other:
+        for process in (one, other):
+            assert process.stdout is not None
+            assert "image-mounts" in process.stdout.readline()
+        unshared(f"usercontainer image mount {name}; usercontainer image unmount {name}")
+        cli("rmi", "-f", name)
+        cli("image", "exists", name, status=1)
+        for process in (one, other):
+            assert process.communicate("go on\n", timeout=60)[0] == "200000\n"
+            cli("image", "prune", "-f")
+            assert (set(os.listdir(layers)) == before) == (process is one)
+
+
 def test_in_the_namespace() -> None:
     """What only looks works there, too; what needs a namespace of its own says why it does not."""
     assert unshared("usercontainer images -q").stdout == cli("images", "-q").stdout

@@ -1,8 +1,9 @@
 """Images as mounted directories: ``image mount``, ``unmount``, and the namespace in which that is possible.
 
 A user may mount only in a user and mount namespace of one's own, so the mounts are seen by what runs in it alone
-(``unshare`` runs a command in one) and go with its last process. Nothing is recorded: the kernel's own list says what
-is mounted, and an image that is mounted twice has a second mount upon the first.
+(``unshare`` runs a command in one) and go with its last process. The kernel's own list says what is mounted, and an
+image that is mounted twice has a second mount upon the first. A file beside the mount says which layers must stay for
+it, even if the image is removed meanwhile (see ``store.usage``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 
 from usercontainerd.base.errors import HostError, StoreError
 from usercontainerd.engine.local_images import get_image, open_images
+from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories, remove_tree
+from usercontainerd.store.usage import find_mounted_images, image_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def _check_inside() -> None:
 
 def mount_directory(context: Context) -> str:
     """Where images are mounted."""
-    return f"{context.paths.runtime}/image-mounts"
+    return image_mounts(context.paths.runtime)
 
 
 def mount_image(context: Context, text: str) -> ImageMount:
@@ -77,7 +80,13 @@ def mount_image(context: Context, text: str) -> ImageMount:
         if times:
             mount(target, target, None, MS_BIND)
         else:
-            _mount_layers(open_images(context).layer_directories(record)[::-1], target)
+            images = open_images(context)
+            # So that nobody moves a layer away before it is seen to be mounted.
+            with images.layers.lock_use(exclusive=False):
+                layers = images.layer_directories(record)[::-1]
+                names = [os.path.basename(os.path.dirname(layer)) for layer in layers]
+                write_atomic(f"{target}.layers", "\n".join(names).encode(), sync=False)
+                _mount_layers(layers, target)
     except OSError as error:
         raise StoreError(f"the image cannot be mounted: {error.strerror}", where=target) from error
     return ImageMount(record, target, times + 1)
@@ -137,11 +146,7 @@ def unmount(mounted: ImageMount, *, force: bool = False) -> ImageMount:
             left -= 1
     except OSError as error:
         raise HostError(f"cannot unmount: {error.strerror}", where=mounted.path) from error
-    if not left:
-        try:
-            os.rmdir(mounted.path)
-        except OSError:
-            pass  # it is mounted in another namespace
+    # The directory stays: without it, a mount upon it in another namespace would be gone.
     return ImageMount(mounted.record, mounted.path, left)
 
 
@@ -160,25 +165,7 @@ def list_mounts(context: Context) -> list[ImageMount]:
 
 def find_mounted(context: Context) -> set[str]:
     """The images, by the digits of their IDs, that are mounted in any namespace of the user's."""
-    # Nothing to look at where there was never a mount: the directory goes with the session.
-    if not os.path.isdir(mount_directory(context)):
-        return set()
-    mark = os.fsencode(f"{mount_directory(context)}/")
-    found: set[str] = set()
-    seen: set[str] = set()
-    for process in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            namespace = os.readlink(f"/proc/{process}/ns/mnt")
-            if namespace in seen:
-                continue
-            with open(f"/proc/{process}/mountinfo", "rb") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            continue  # it has ended, or is another user's
-        seen.add(namespace)
-        paths = (line.split(b" ")[4] for line in lines if mark in line)
-        found.update(os.fsdecode(path.removeprefix(mark)) for path in paths if path.startswith(mark))
-    return found
+    return find_mounted_images(context.paths.runtime)
 
 
 def _count_mounts() -> dict[str, int]:

@@ -28,7 +28,7 @@ from usercontainerd.store.records import (
     parse_image_record,
     parse_name_record,
 )
-from usercontainerd.store.usage import find_layers_in_use
+from usercontainerd.store.usage import find_layers_in_use, list_mounted_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -310,6 +310,7 @@ class StoreCheck:
 
     def _check_layers(self) -> None:
         used = find_layers_in_use(self._store.runtime)
+        mounted = list_mounted_layers(self._store.runtime)
         for diff_id, reason in self._bad_layers.items():
             running = used.get(diff_id.hex, ())
             self._add(
@@ -324,7 +325,9 @@ class StoreCheck:
             )
         for diff_id in self._layers:
             path = self._store.layer(diff_id)
-            if diff_id in self._wanted or diff_id.hex in used or not self._is_old(f"{path}/layer.json"):
+            if diff_id in self._wanted or not self._is_old(f"{path}/layer.json"):
+                continue
+            if diff_id.hex in used or diff_id.hex in mounted:
                 continue
             if not self._is_held(diff_id):
                 self._add(
@@ -342,6 +345,8 @@ class StoreCheck:
             running = find_layers_in_use(self._store.runtime).get(diff_id.hex)
             if running:
                 raise InUse(f"the container {running[0]} runs on it")
+            if diff_id.hex in list_mounted_layers(self._store.runtime):
+                raise InUse("an image is mounted from it")
             with layers.lock(diff_id, wait=False):
                 layers.discard(diff_id)
 

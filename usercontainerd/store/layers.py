@@ -187,9 +187,15 @@ class LayerStore:
                 self._make_way(record.diff_id)
 
     def _make_way(self, diff_id: Digest) -> None:
-        from usercontainerd.store.usage import find_layers_in_use
+        from usercontainerd.store.usage import find_layers_in_use, list_mounted_layers
 
         with self.lock_use():
+            if diff_id.hex in list_mounted_layers(self._store.runtime):
+                raise InUse(
+                    "this layer is damaged, and an image is mounted from it",
+                    where=self._store.layer(diff_id),
+                    hint="unmount it in its `usercontainer unshare`, then pull again",
+                )
             users = find_layers_in_use(self._store.runtime).get(diff_id.hex)
             if users:
                 raise InUse(
@@ -199,11 +205,11 @@ class LayerStore:
                 )
             self.discard(diff_id)
 
-    def lock_use(self) -> ObjectLock:
-        """A lock that keeps containers from starting, which is what mounts layers."""
+    def lock_use(self, *, exclusive: bool = True) -> ObjectLock:
+        """A lock that keeps others from mounting layers; who mounts some shares it with others who do."""
         from usercontainerd.store.usage import STARTING  # late: lists of images need none of this
 
-        return ObjectLock(self._store.lock(STARTING))
+        return ObjectLock(self._store.lock(STARTING), exclusive=exclusive)
 
     def add_blob(self, diff_id: Digest, blob: LayerBlob) -> None:
         """Note a further compressed form of a layer. The caller holds the lock of the image records."""
@@ -238,17 +244,17 @@ class LayerStore:
         """Move every layer (of ``among``) that is not ``needed``, and that nobody holds, to the trash;
         return them.
 
-        What running containers have mounted stays. The caller holds the lock of the image records, so that none
-        appears meanwhile.
+        What running containers and image mounts have in use stays. The caller holds the lock of the image records,
+        so that none appears meanwhile.
         """
         unneeded = [d for d in (self.all() if among is None else among) if d not in needed]
         if not unneeded:
             return []
-        from usercontainerd.store.usage import find_layers_in_use
+        from usercontainerd.store.usage import find_layers_in_use, list_mounted_layers
 
         gone = []
         with self.lock_use():
-            used = find_layers_in_use(self._store.runtime)
+            used = {*find_layers_in_use(self._store.runtime), *list_mounted_layers(self._store.runtime)}
             for diff_id in unneeded:
                 if diff_id.hex in used:
                     continue
