@@ -268,6 +268,14 @@ class Connection(MessageBus):  # type: ignore[misc]
         reply = await self.request_name(name, NameFlag.DO_NOT_QUEUE)
         return reply in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER)
 
+    async def give_up_name(self, name: str) -> None:
+        """Own it no more. What was sent to it until then has been taken when this returns."""
+        await self.ask(BUS, BUS_PATH, BUS, "ReleaseName", "s", [name])
+
+    async def flush(self) -> None:
+        """Return when the bus has all that was sent: it answers in turn."""
+        await self.ask(BUS, BUS_PATH, BUS, "GetId")
+
 
 async def connect_bus(address: str) -> Connection:
     """Connect to the bus at ``address``. Raises ``OSError`` or dbus-next's ``AuthError``."""

@@ -11,15 +11,16 @@ import sys
 from usercontainerd import __version__
 from usercontainerd.base.programs import Programs
 from usercontainerd.daemon.applications import NAME as APPLICATIONS_NAME
-from usercontainerd.daemon.connection import connect_bus
+from usercontainerd.daemon.connection import RemoteError, connect_bus
 from usercontainerd.daemon.description import find_descriptions
 from usercontainerd.daemon.lifetime import DEFAULT
 from usercontainerd.daemon.logbook import STARTED, JournalHandler, note, start_logging
 from usercontainerd.daemon.service import NAME, Service
 from usercontainerd.engine.context import build_context
-from usercontainerd.kernel.notification import notify
+from usercontainerd.kernel.notification import notify, notify_and_wait
 
 FAILED = 1
+PATIENCE = 2.0  # seconds that calls may still take when it is to leave
 
 logger = logging.getLogger("usercontainerd")
 
@@ -69,6 +70,13 @@ async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
     cut = {loop.create_task(each.wait_for_end()) for each in (connection, applications)}
     end = loop.create_task(told.wait())
     await asyncio.wait({end, quiet, *cut}, return_when=asyncio.FIRST_COMPLETED)
-    notify(environment.get("NOTIFY_SOCKET"), "STOPPING=1")
+    # Before the names go: for whoever calls after that, systemd has to start another daemon, not to find this one.
+    notify_and_wait(environment.get("NOTIFY_SOCKET"), "STOPPING=1")
+    try:
+        for owner, name in ((connection, NAME), (applications, APPLICATIONS_NAME)):
+            await owner.give_up_name(name)
+        await service.finish_calls(PATIENCE)
+    except (RemoteError, OSError, TimeoutError) as error:
+        logger.debug("the bus was gone first: %s", error)
     service.close()
     return 0

@@ -96,6 +96,12 @@ class Server:
         """How many calls have not been answered yet."""
         return len(self._tasks)
 
+    async def finish_calls(self, patience: float) -> None:
+        """Wait at most ``patience`` seconds until every call has its answer, and all answers are with the bus."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=patience)
+        await self.connection.flush()
+
     # Objects
 
     def describe(self, name: str) -> Interface:

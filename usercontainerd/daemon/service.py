@@ -104,6 +104,11 @@ class Service:
         if has_leftovers(self.context):
             self._start_operation("sweep", {}, stdin=self.null, stdout=self.null)
 
+    async def finish_calls(self, patience: float) -> None:
+        """Answer who has called, but wait for nothing longer than ``patience`` seconds."""
+        for server in (self.server, self._application_server):
+            await server.finish_calls(patience)
+
     def close(self) -> None:
         """End what is left."""
         self.jobs.cancel_all()
