@@ -52,6 +52,8 @@ class Board:
         self._wake = asyncio.Event()
         # Told of the cgroup of each container that runs; see ``watching.watch_groups``.
         self.follow_group: Callable[[str], bool] = lambda _group: False
+        # One reads after the other: what was read first must not be shown last.
+        self._reading = asyncio.Lock()
 
     # Reading
 
@@ -64,6 +66,10 @@ class Board:
 
     async def refresh_all(self) -> None:
         """Read all containers anew."""
+        async with self._reading:
+            await self._read_all()
+
+    async def _read_all(self) -> None:
         units = {}
         for unit in await self._ask_systemd("ListUnitsByPatterns", "asas", [], [UNITS]):
             name = container_name(unit.name)
@@ -77,6 +83,10 @@ class Board:
 
     async def refresh(self, names: set[str]) -> None:
         """Read some containers anew."""
+        async with self._reading:
+            await self._read_some(names)
+
+    async def _read_some(self, names: set[str]) -> None:
         statuses = await self._ask_systemd("ListUnitsByNames", "as", [unit_name(name) for name in names])
         units = {container_name(unit.name): unit for unit in statuses if unit.load != "not-found"}
         for name in names:
