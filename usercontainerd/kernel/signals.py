@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SIGCHLD = 17
+SIGINT = 2
 SIGPIPE = 13
+SIGTERM = 15
 _SI_USER = 0  # sigaction(2): sent by kill(2)
 
 

@@ -19,10 +19,12 @@ def spawn(
     stdout: int | None = None,
     stderr: int | None = None,
     reset_signals: Sequence[int] = (),
+    blocked_signals: Sequence[int] = (),
 ) -> int:
     """Start ``arguments[0]`` (an absolute path) and return its process ID; descriptors replace 0, 1 and 2.
 
     Everything else that is open here must be close-on-exec, as Python's own descriptors are.
+    ``blocked_signals`` wait, for the program, until it says what it makes of them.
     """
     actions = []
     for target, fd in enumerate((stdin, stdout, stderr)):
@@ -34,7 +36,7 @@ def spawn(
             list(arguments),
             environment,
             file_actions=actions,
-            setsigmask=(),
+            setsigmask=blocked_signals,
             setsigdef=reset_signals,
         )
     except OSError as error:

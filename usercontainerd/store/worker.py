@@ -10,6 +10,7 @@ import os
 import socket
 
 from usercontainerd.base.errors import HostError, RuntimeFailure, UsercontainerError, make_error
+from usercontainerd.kernel.signals import SIGINT, SIGTERM
 from usercontainerd.kernel.spawning import spawn
 from usercontainerd.oci.digest import Digest, is_digest
 from usercontainerd.store.outputs import ArchiveStream, ChangeStream, Output, PathStream, Rebuilding
@@ -128,6 +129,10 @@ class Worker:
                 [program, id_map.render(), user, str(uid), str(gid)],
                 {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
                 stdin=theirs.fileno(),
+                blocked_signals=(
+                    SIGINT,
+                    SIGTERM,
+                ),  # until it ignores them: it must not end while it is being loaded
             )
         except BaseException:
             ours.close()
