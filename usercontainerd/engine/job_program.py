@@ -238,6 +238,13 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
     # The error that write(2) returns says which pipe it was. Not ignored: programs that we run would be born so.
     signal.signal(signal.SIGPIPE, lambda _number, _frame: None)
     try:
+        return _run(arguments, environment, programs, ends)
+    except Cancelled as error:
+        return _report(error)  # it came when all was done, or said
+
+
+def _run(arguments: list[str], environment: dict[str, str], programs: str, ends: tuple[int, ...]) -> int:
+    try:
         os.set_blocking(0, True)  # a client's main loop may have it otherwise
         request = json.loads(arguments[0])
         context = build_context(environment, Programs(programs), os.getuid(), os.getgid())

@@ -59,6 +59,13 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
     ends = (signal.SIGTERM, signal.SIGPIPE)
     cancel_on(ends, "stopped while the image was being pulled")
     try:
+        return _prepare(arguments, environment, programs, ends)
+    except Cancelled as error:
+        return error.exit_status  # it came after the last word
+
+
+def _prepare(arguments: list[str], environment: dict[str, str], programs: str, ends: tuple[int, ...]) -> int:
+    try:
         context = build_context(environment, Programs(programs), os.getuid(), os.getgid())
         prepare_container(
             context,

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from usercontainerd.base.errors import Cancelled
 from usercontainerd.engine import prepare_program
 from usercontainerd.engine.prepare_program import UnitProgress
 
@@ -35,3 +36,16 @@ def test_several_layers_never_go_backwards(monkeypatch: pytest.MonkeyPatch) -> N
     assert sizes == sorted(sizes)
     assert sizes[-1] == 1500
     assert all(b"EXTEND_TIMEOUT_USEC=" in data for data in written)
+
+
+def test_a_signal_after_the_last_word_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit is stopped in the moment in which all is done."""
+
+    def end_cancellation(_numbers: object) -> None:
+        raise Cancelled("stopped")
+
+    monkeypatch.setattr(prepare_program, "cancel_on", lambda *_: None)
+    monkeypatch.setattr(prepare_program, "build_context", lambda *_: None)
+    monkeypatch.setattr(prepare_program, "prepare_container", lambda *_, **__: None)
+    monkeypatch.setattr(prepare_program, "end_cancellation", end_cancellation)
+    assert prepare_program.main(["app"], {}, "/") == Cancelled.exit_status
