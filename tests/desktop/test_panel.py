@@ -292,7 +292,7 @@ def test_it_begins_without_a_service(started: Panel, display: Display, container
     """The last test: the application is another one from here on."""
     container(SERVE.format(image=WEB_IMAGE), "web")
     started.activate("quit")
-    started.process.wait(10)
+    started.process.wait(60)
     run("systemctl", "--user", "mask", "--now", "--runtime", "usercontainerd.service")
     panel = Panel(display)
     try:

@@ -83,7 +83,7 @@ def test_commands_that_do_not_run(booted: str) -> None:
     started = time.monotonic()
     done = run_machine("run", "--name", booted, "--timeout", "0.5", "--", "sleep", "60")
     assert done.returncode == 124
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
     done = run_machine("run", "--name", booted, "--user", "mallory", "--", "true")
     assert done.returncode == 125
     assert "no user 'mallory'" in done.stderr
@@ -153,7 +153,7 @@ def test_a_machine_that_powers_off_leaves_nothing(booted: str) -> None:
     run_machine(
         "run", "--name", booted, "--user", "root", "--", "systemctl", "poweroff", "--force", "--force"
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while list_own_traces(booted) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not list_own_traces(booted)
@@ -168,7 +168,7 @@ def test_a_killed_tool_leaves_nothing(number: signal.Signals) -> None:
         assert tool.stdout.readline() == "up\n"
         assert list_own_traces(f"run-{tool.pid}")
         tool.send_signal(number)
-        tool.wait(10)
+        tool.wait(60)
     run_machine("list")  # any later call sweeps what a SIGKILL left
     assert not list_own_traces(f"run-{tool.pid}")
 
@@ -196,7 +196,7 @@ def test_the_registry_serves_its_images() -> None:
         podman run --quiet --rm localhost:5000/busybox echo from busybox
         podman run --quiet --rm localhost:5000/multi:docker echo from docker
         podman run --quiet --detach --publish 8080:8080 localhost:5000/web >/dev/null
-        curl --silent --retry 20 --retry-all-errors --retry-max-time 10 http://127.0.0.1:8080/
+        curl --silent --retry 200 --retry-all-errors --retry-max-time 60 http://127.0.0.1:8080/
     """
     done = run_machine("run", "--registry", "--", "sh", "-s", stdin=script)
     assert json.loads(done.stdout.splitlines()[0]) == {"repositories": ["busybox", "multi", "web"]}

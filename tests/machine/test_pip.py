@@ -33,7 +33,7 @@ install.wanted_by = ["default.target"]
 LIST = "busctl --user call org.usercontainer1 /org/usercontainer1 org.usercontainer1.Manager ListContainers 'a{sv}' 0"
 # Until systemd has noticed what the path unit saw.
 WAIT = """
-wait_for() { for _ in $(seq 100); do eval "$1" > /dev/null 2>&1 && return; sleep 0.1; done; echo "timeout: $1"; }
+wait_for() { for _ in $(seq 600); do eval "$1" > /dev/null 2>&1 && return; sleep 0.1; done; echo "timeout: $1"; }
 """
 HOME = "/home/alice"
 VENV = f"{HOME}/my venv"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +25,18 @@ from tests.support.bus import (
     call,
     call_manager,
     finish_job,
+    monitor,
     read,
     wait_for,
 )
 from tests.support.containers import BUSYBOX, Container, run, wait_until
+from usercontainerd.daemon.connection import connect_bus
 
 Make = Callable[..., Container]
-SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "trap \'exit 0\' TERM; sleep 1000 & wait"]\nnetwork = "none"\n'
+SLEEPER = (
+    f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "trap \'exit 0\' TERM; echo up; sleep 1000 & wait"]\n'
+    'network = "none"\n'
+)
 
 
 def container_path(name: str) -> str:
@@ -67,6 +74,7 @@ def test_a_containers_life_on_the_bus(container: Make) -> None:
     before = one.pid
     call(path, CONTAINER, "Restart", "a{sv}", "0")
     assert read(path, CONTAINER, "MainPID") == one.pid != before
+    wait_until(lambda: one.journal().splitlines().count("up") == 2, "its shell listens to signals")
     call(path, CONTAINER, "Stop", "a{sv}", "1", "timeout", "d", "5")
     assert read(path, CONTAINER, "State") == "exited"
     assert read(path, CONTAINER, "ExitStatus") == 0
@@ -91,25 +99,20 @@ def test_what_others_do_shows_by_itself(container: Make) -> None:
 def test_changes_are_signalled_within_moments(container: Make) -> None:
     one = container(SLEEPER)
     path = container_path(one.name)
-    monitor = subprocess.Popen(
-        ["busctl", "--user", "--json=short", "monitor", NAME], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        time.sleep(0.5)
+
+    def list_states(messages: list[dict[str, Any]]) -> list[str]:
+        changes = [
+            message["payload"]["data"][1]
+            for message in messages
+            if message.get("member") == "PropertiesChanged" and message.get("path") == path
+        ]
+        return [change["State"]["data"] for change in changes if "State" in change]
+
+    with monitor() as messages:
         one.start()
-        time.sleep(0.3)
+        wait_until(lambda: "running" in list_states(messages), "it is told to run")
         one.stop()
-        time.sleep(0.5)
-    finally:
-        monitor.terminate()
-    out, _ = monitor.communicate()
-    states = []
-    for line in out.splitlines():
-        message = json.loads(line)
-        if message.get("member") == "PropertiesChanged" and message.get("path") == path:
-            states.append(message["payload"]["data"][1].get("State", {}).get("data"))
-    assert "running" in states
-    assert [state for state in states if state][-1] == "exited"
+        wait_until(lambda: list_states(messages)[-1] == "exited", "it is told to have ended")
 
 
 def test_pull_is_a_job(container: Make) -> None:
@@ -241,9 +244,34 @@ def test_it_leaves_when_nobody_needs_it() -> None:
     run("systemctl", "--user", "stop", "usercontainerd")
     daemon = subprocess.Popen(["/usr/libexec/usercontainerd/usercontainerd", "--idle", "1"])
     try:
-        assert daemon.wait(30) == 0
+        assert daemon.wait(60) == 0
     finally:
         daemon.kill()
+
+
+def test_no_call_is_lost_when_it_leaves() -> None:
+    """Whoever calls in that very moment is answered: by the one that leaves, or by the next."""
+    program = "/usr/libexec/usercontainerd/usercontainerd"
+    drop_in = Path(os.environ["XDG_RUNTIME_DIR"]) / "systemd/user/usercontainerd.service.d/idle.conf"
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    drop_in.write_text(f"[Service]\nExecStart=\nExecStart={program} --idle 0.05\n")
+    run("systemctl", "--user", "stop", "usercontainerd")
+    run("systemctl", "--user", "daemon-reload")
+    rnd = random.Random(3)
+
+    async def play() -> None:
+        bus = await connect_bus(os.environ["DBUS_SESSION_BUS_ADDRESS"])
+        for _ in range(16):
+            await bus.ask(NAME, ROOT, "org.freedesktop.DBus.Properties", "Get", "ss", [MANAGER, "Version"])
+            await asyncio.sleep(rnd.uniform(0.045, 0.075))
+        bus.disconnect()
+
+    try:
+        asyncio.run(asyncio.wait_for(play(), 200))
+    finally:
+        drop_in.unlink()
+        run("systemctl", "--user", "stop", "usercontainerd")
+        run("systemctl", "--user", "daemon-reload")
 
 
 def test_a_container_made_on_the_bus() -> None:
@@ -283,22 +311,22 @@ def test_events_and_reload(container: Make) -> None:
     one = container(SLEEPER)
     assert read(ROOT, MANAGER, "Version")
     run("systemctl", "--user", "reload", "usercontainerd")
-    monitor = subprocess.Popen(
-        ["busctl", "--user", "--json=short", "monitor", NAME], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        time.sleep(0.5)
+    name = f"localhost/event-{os.urandom(3).hex()}:1"
+    with monitor() as messages:
+
+        def list_events() -> list[list[str]]:
+            return [
+                message["payload"]["data"][:3] for message in messages if message.get("member") == "Event"
+            ]
+
         one.start()
-        run("usercontainer", "tag", BUSYBOX, "localhost/event:1")
-        time.sleep(0.3)
-        run("usercontainer", "rmi", "localhost/event:1")
+        wait_until(lambda: ["container", "start", one.name] in list_events(), "it is told to have started")
+        before = sum(kind == "image" for kind, *_ in list_events())
+        run("usercontainer", "tag", BUSYBOX, name)
+        wait_until(
+            lambda: sum(kind == "image" for kind, *_ in list_events()) > before, "the new name is told"
+        )
+        run("usercontainer", "rmi", name)
+        wait_until(lambda: sum(kind == "image" for kind, *_ in list_events()) > before + 1, "its end is told")
         one.stop()
-        time.sleep(0.5)
-    finally:
-        monitor.terminate()
-    out, _ = monitor.communicate()
-    messages = [json.loads(line) for line in out.splitlines()]
-    events = [m["payload"]["data"][:3] for m in messages if m.get("member") == "Event"]
-    assert ["container", "start", one.name] in events
-    assert ["container", "die", one.name] in events
-    assert [kind for kind, *_ in events].count("image") >= 2
+        wait_until(lambda: ["container", "die", one.name] in list_events(), "its end is told")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +42,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 def sandbox(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command in the sandbox of an application."""
 
-    def run_inside(application: str, *command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def run_inside(application: str, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         root = tmp_path / os.urandom(4).hex()
         root.mkdir()
         (root / ".flatpak-info").write_text(f"[Application]\nname={application}\n\n[Instance]\nname=no\n")
@@ -155,7 +154,7 @@ async def main():
         interface="org.usercontainer1.Apps", member="Watch", signature="a{sv}", body=[{}]))
     assert reply.message_type is MessageType.METHOD_RETURN, reply.body
     print("watching", flush=True)
-    await asyncio.wait_for(done.wait(), 30)
+    await asyncio.wait_for(done.wait(), 60)
 asyncio.run(main())
 """
 
@@ -174,9 +173,11 @@ def test_an_application_is_told_of_its_own_only(tmp_path: Path, container: Make,
         assert first == "watching\n", watcher.stderr.read()
         other.start(check=False)
         mine.start()
-        time.sleep(0.3)
+        out = ""
+        while f"{mine.name} running" not in out and (line := watcher.stdout.readline()):
+            out += line
         mine.stop()
-        out = watcher.stdout.read()
+        out += watcher.stdout.read()
     assert f"{mine.name} running" in out
     assert other.name not in out
 

@@ -67,8 +67,22 @@ def check_answers(report: Report) -> None:
     assert "org.freedesktop.DBus.Error.InvalidArgs" in report.errors
 
 
+def list_names() -> set[str]:
+    return set(run("usercontainer", "ps", "-a", "--format", "{{.Names}}").stdout.split())
+
+
+def remove_made(directory: Path, files: set[Path], names: set[str]) -> None:
+    """Take away the definitions and containers that the fuzzer has made: each round begins with as many."""
+    for file in set(directory.glob("*.toml")) - files:
+        file.unlink()
+    made = list_names() - names
+    if made:
+        run("usercontainer", "rm", "-f", *made)
+
+
 def test_random_calls(container: Callable[..., Container], tmp_path: Path) -> None:
-    container(SLEEPER, name="app")
+    definitions = container(SLEEPER, name="app").path.parent
+    before = set(definitions.glob("*.toml")), list_names()
     with counting(tmp_path) as count:
         assert read(ROOT, MANAGER, "Version")
         pid = daemon_pid()
@@ -80,9 +94,19 @@ def test_random_calls(container: Callable[..., Container], tmp_path: Path) -> No
         def settle() -> dict[str, Any]:
             """Back to what it is when nobody has called: nothing that clients have left is kept for them."""
             children = Path(f"/proc/{pid}/task/{pid}/children")
-            wait_until(lambda: not children.read_text(), "its children end", timeout=30)
-            wait_until(lambda: measure(pid)[0] <= descriptors, "descriptors are closed", timeout=10)
-            wait_until(lambda: count()["tasks"] <= at_rest["tasks"], "its tasks end", timeout=10)
+            wait_until(lambda: not children.read_text(), "its children end")
+            wait_until(lambda: measure(pid)[0] <= descriptors, "descriptors are closed")
+            remove_made(definitions, *before)
+
+            def is_at_rest(found: dict[str, Any]) -> bool:
+                kinds = ("jobs.Job", "container.ContainerObject")
+                same = all(
+                    found["types"].get(kind, 0) <= at_rest["types"].get(kind, 0)
+                    for kind in (f"usercontainerd.daemon.{each}" for each in kinds)
+                )
+                return same and bool(found["tasks"] <= at_rest["tasks"])
+
+            wait_until(lambda: is_at_rest(count()), "its tasks end, and its jobs and containers go")
             return count()
 
         counts, calls = [], []

@@ -35,7 +35,7 @@ from tests.support.watching import watch
 from usercontainerd.daemon.connection import Connection, connect_bus
 
 Make = Callable[..., Container]
-ENDED = 30.0  # seconds within which whatever was given nonsense has ended
+ENDED = 60.0  # seconds within which whatever was given nonsense has ended
 
 
 pytestmark = pytest.mark.usefixtures("bus_image")

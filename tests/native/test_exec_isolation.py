@@ -209,8 +209,8 @@ def test_accounts_of_a_running_container_are_only_data(container: Make, images: 
         )
         one.start()
         result = run(
-            "usercontainer", "exec", "-u", os.environ["USER"], one.name, "id", check=False, timeout=10
+            "usercontainer", "exec", "-u", os.environ["USER"], one.name, "id", check=False, timeout=60
         )
         assert result.returncode != 0
         assert "no user" in result.stderr
-        run("usercontainer", "exec", "-u", "1234", one.name, "true", timeout=10)
+        run("usercontainer", "exec", "-u", "1234", one.name, "true", timeout=60)

@@ -39,8 +39,9 @@ def lines(*words: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def nothing_here() -> None:
-    """What other tests have left would be listed, too."""
+    """What other tests have left would be listed, too, here and by podman."""
     cli("rmi", "-a", "-f")
+    run("podman", "rmi", "-a", "-f")
 
 
 @pytest.fixture(autouse=True)
@@ -153,8 +154,10 @@ def test_prune_asks_on_a_terminal() -> None:
     master, slave = pty.openpty()
     with subprocess.Popen(["usercontainer", "image", "prune", "-a"], stdin=slave, stdout=slave) as process:
         os.write(master, b"N\n")
-        assert process.wait(20) == 0
-    shown = os.read(master, 1000).decode()
+        assert process.wait(60) == 0
+    shown = ""
+    while "[y/N]" not in shown:
+        shown += os.read(master, 1000).decode()
     os.close(master)
     os.close(slave)
     assert "all images without at least one container" in shown and "[y/N]" in shown

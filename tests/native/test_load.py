@@ -307,7 +307,7 @@ def test_interrupted(context: Context, tmp_path: Path, number: signal.Signals) -
         process.stdin.write(archive[: len(archive) // 2])
         process.stdin.flush()
         process.send_signal(number)
-        process.wait(10)
+        process.wait(60)
         assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert [name for name in snapshot(context) if "/layers/" in name or "/tmp/" in name] == []
     assert list_images(context) == []

@@ -128,7 +128,7 @@ def test_questions_at_the_terminal(home: Home, private: RealRegistry) -> None:
         keyboard.answer("Username: ", USER)
         keyboard.answer("Password: ", PASSWORD)
         seen = keyboard.wait_for("Login Succeeded!")
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
     assert PASSWORD not in seen
     assert home.run_podman("login", "--get-login", private.host).stdout == f"{USER}\n"
 

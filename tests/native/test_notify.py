@@ -51,7 +51,7 @@ def test_ready_comes_from_within(container: Make, tmp_path: Path) -> None:
     assert one.show("StatusText") == "Started; waiting for the application"
     assert Path(f"/proc/{one.pid}/uid_map").read_text().split()[:3] == ["0", str(os.getuid()), "1"]
     (output / "go").touch()
-    assert starting.wait(15) == 0
+    assert starting.wait(60) == 0
     assert one.show("ActiveState") == "active"
     assert one.show("StatusText") == "The application is ready"
 
@@ -92,7 +92,7 @@ def test_messages_reach_the_own_unit_only(container: Make, tmp_path: Path) -> No
         one = container(define(script, output))
         starting = start_without_waiting(one)
         wait_until((output / "up").exists, "all was said")
-        starting.wait(15)
+        starting.wait(60)
         assert one.pid not in (*pids, victim.pid, other.pid, 1)
         assert "container" in Path(f"/proc/{one.pid}/cgroup").read_text()
         assert one.show("NFileDescriptorStore") == "0"

@@ -15,12 +15,13 @@ from tests.support.containers import BUSYBOX, Container, run, wait_until
 from tests.support.fakeregistry import file
 from tests.support.images import PATH as IMAGE_PATH
 from tests.support.images import Member, directory, serve_images, symlink
+from usercontainerd.runtime.copier import PATIENCE
 from usercontainerd.runtime.streamnames import Command, Search
 
 Make = Callable[..., Container]
 
 # The writer stays a moment: of one that is gone the journal may no longer learn the unit.
-WRITE = "echo by-name > {where}; echo plainly; echo wrong >&2; sleep 2"
+WRITE = "echo by-name > {where}; echo plainly; echo wrong >&2; exec sleep 1000"
 
 
 def read_own_journal(unit: str) -> str:
@@ -37,7 +38,7 @@ def list_programs(one: Container) -> set[str]:
 def test_a_pipe_can_be_opened_by_name_and_its_lines_are_the_users(container: Make, user: str) -> None:
     command = WRITE.format(where="/dev/stdout")
     text = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "{command}"]\nnetwork = "none"\n'
-    one = container(f'{text}output = "pipe"\nuser = "{user}"\n')
+    one = container(f'{text}output = "pipe"\nuser = "{user}"\nstop_timeout = 0\n')
     one.start()
     lines = {"by-name", "plainly", "wrong"}
     wait_until(lambda: lines <= set(read_own_journal(one.unit).splitlines()), "all three lines")
@@ -48,7 +49,7 @@ def test_a_pipe_can_be_opened_by_name_and_its_lines_are_the_users(container: Mak
 def test_the_journals_socket_cannot(container: Make) -> None:
     command = WRITE.format(where="/dev/stdout")
     text = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "{command}"]\nnetwork = "none"\n'
-    one = container(f'{text}output = "journal"\n')
+    one = container(f'{text}output = "journal"\nstop_timeout = 0\n')
     one.start()
     wait_until(lambda: "plainly" in read_own_journal(one.unit).splitlines(), "plainly")
     assert "by-name" not in read_own_journal(one.unit).splitlines()
@@ -215,7 +216,7 @@ def test_inspect_says_what_was_chosen_and_why(container: Make) -> None:
     assert inspect_output(one) == {"output": "auto"}
     one.start()
     assert inspect_output(one) == {"output": "pipe", "reason": "sh runs other programs"}
-    one.define(f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["sleep", "1000"]\n')
+    one.define(f'image = "{BUSYBOX}"\nnetwork = "none"\ncommand = ["sleep", "1000"]\nstop_timeout = 0\n')
     if run("systemctl", "--user", "restart", one.unit, check=False).returncode:
         pytest.fail(one.journal())
     assert inspect_output(one) == {"output": "journal"}
@@ -335,11 +336,16 @@ def test_the_words_of_a_command_that_ends_at_once_are_the_units(container: Make,
 
 def test_nothing_stays_and_a_stop_does_not_wait(container: Make) -> None:
     one = container(define_script("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"))
-    one.start()
-    members = [int(pid) for pid in (one.cgroup / "container" / "cgroup.procs").read_text().split()]
-    before = time.monotonic()
-    one.stop()
-    assert time.monotonic() - before < 1.5  # less than the patience with a pipe that stays open
+    times = []
+    for _ in range(5):
+        one.start()
+        members = [int(pid) for pid in (one.cgroup / "container" / "cgroup.procs").read_text().split()]
+        before = time.monotonic()
+        one.stop()
+        times.append(time.monotonic() - before)
+        if times[-1] < PATIENCE:
+            break  # else the host is busy, or always so long is waited for a pipe that stays open
+    assert min(times) < PATIENCE
     assert not [pid for pid in members if os.path.exists(f"/proc/{pid}")]
     assert "bye" in one.journal().splitlines()
     assert "remains running" not in one.journal()

@@ -72,7 +72,7 @@ def test_layers_at_once(context: Context, registry: FakeRegistry, number: int) -
     set_downloads(context, number)
     layers = [build_tar(file(f"f{n}", os.urandom(1000), uid=n)) for n in range(6)]
     manifest = registry.add_image("app", "latest", layers)
-    together = threading.Barrier(number, timeout=20)
+    together = threading.Barrier(number, timeout=60)
     lock = threading.Lock()
     now = 0
     most = 0
@@ -103,10 +103,10 @@ def test_one_failing_layer_ends_the_others(context: Context, registry: FakeRegis
 
     def hang(handler: Handler) -> None:
         hanging.set()
-        gate.wait(30)
+        gate.wait(60)
 
     def fail(handler: Handler) -> None:
-        hanging.wait(10)
+        hanging.wait(60)
         handler.answer(404)
 
     registry.rules[f"/v2/app/blobs/{second}"] = hang
@@ -115,7 +115,7 @@ def test_one_failing_layer_ends_the_others(context: Context, registry: FakeRegis
     try:
         with pytest.raises(RegistryError, match=third):
             pull_image(context, f"{registry.host}/app")
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 45  # the registry would take a minute
     finally:
         gate.set()
     wait_for_children()

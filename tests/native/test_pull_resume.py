@@ -43,7 +43,7 @@ class BrokenBlob:
         handler.end_headers()
         handler.wfile.write(self.data[:SENT])
         handler.wfile.flush()
-        self.gate.wait(20)
+        self.gate.wait(60)
         handler.close_connection = True
 
     def mend(self) -> None:
@@ -62,7 +62,7 @@ def broken(registry: FakeRegistry) -> BrokenBlob:
 
 
 def wait_for_part(context: Context, broken: BrokenBlob) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while measure_partial(store_of(context), broken.digest) != SENT:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -73,7 +73,7 @@ def leave_part(context: Context, broken: BrokenBlob, number: int = signal.SIGKIL
     process = start_pull(context, f"{broken.registry.host}/app", start_new_session=True)
     wait_for_part(context, broken)
     os.killpg(process.pid, number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     broken.mend()
     return measure_partial(store_of(context), broken.digest)
 
@@ -141,8 +141,8 @@ def test_one_that_waits_takes_over(context: Context, broken: BrokenBlob) -> None
     assert any(line.startswith("wait") for line in waiting.stdout)
     broken.mend()
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=20)
-    _, errors = waiting.communicate(timeout=20)
+    process.communicate(timeout=60)
+    _, errors = waiting.communicate(timeout=60)
     assert waiting.returncode == 0, errors
     assert broken.ranges() == [f"bytes={SENT}-"]
 

@@ -90,7 +90,7 @@ def test_tampered_blob_in_a_real_registry(context: Context, tmp_path: Path) -> N
     )
     process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()

@@ -234,18 +234,18 @@ def test_interrupted(images: ImageMaker, image: str, number: int, status: int) -
     """It leaves at once, and the registry knows nothing of the name."""
 
     def stall(handler: Handler) -> None:
-        handler.registry.stopped.wait(30)
+        handler.registry.stopped.wait(60)
 
     images.registry.uploads.rules["PUT"] = stall
     target = f"{images.host}/interrupted:1"
     command = ["usercontainer", "push", "--force-compression", image, target]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while "PUT" not in images.registry.methods:
             assert time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(number)
-        assert process.wait(20) == status
+        assert process.wait(60) == status
     assert ("interrupted", "1") not in images.registry.manifests
     staging = Path("~/.local/share/usercontainerd/tmp").expanduser()
     assert list(staging.iterdir()) == []

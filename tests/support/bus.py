@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import IO, Any
 
 import pytest
 
-from tests.support.containers import BUSYBOX, Container, run
+from tests.support.containers import BUSYBOX, Container, run, wait_until
 
 NAME = "org.usercontainer1"
 ROOT = "/org/usercontainer1"
@@ -47,7 +49,7 @@ def read(path: str, interface: str, name: str) -> Any:
     return json.loads(done.stdout)["data"]
 
 
-def wait_for(path: str, interface: str, name: str, wanted: Any, timeout: float = 20) -> None:
+def wait_for(path: str, interface: str, name: str, wanted: Any, timeout: float = 60) -> None:
     """Wait until a property has a value."""
     end = time.monotonic() + timeout
     while (value := read(path, interface, name)) != wanted:
@@ -72,6 +74,28 @@ def finish_job(path: str, timeout: float = 60) -> dict[str, Any]:
 def path_of(one: Container) -> str:
     """The object of a container."""
     return str(call_manager("GetContainer", "sa{sv}", one.name, "0")[0])
+
+
+@contextmanager
+def monitor() -> Iterator[list[dict[str, Any]]]:
+    """The daemon's messages from now on, as busctl sees them: the list grows as long as the block lasts."""
+    messages: list[dict[str, Any]] = []
+
+    def take(output: IO[str]) -> None:
+        for line in output:
+            messages.append(json.loads(line))
+
+    command = ["busctl", "--user", "--json=short", "monitor", NAME]
+    with subprocess.Popen(command, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        reader = threading.Thread(target=take, args=(process.stdout,))
+        reader.start()
+        try:
+            wait_until(lambda: read(ROOT, MANAGER, "Version") and messages, "a call is seen")
+            yield messages
+        finally:
+            process.terminate()
+            reader.join()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def run(*command: str, check: bool = True, timeout: float = 60) -> subprocess.Co
     return result
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = 15) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 60) -> None:
     """Poll for at most ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while not condition():
@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 15) 
         time.sleep(0.02)
 
 
-def read_journal(*matches: str, seconds: float = 5) -> list[dict[str, Any]]:
+def read_journal(*matches: str, seconds: float = 30) -> list[dict[str, Any]]:
     """Entries of this user's journal, as soon as there are any: the daemon's first ones come a moment late."""
     command = ("journalctl", "--user", "--no-pager", "--all", "-o", "json", *matches)
     end = time.monotonic() + seconds
@@ -49,10 +49,10 @@ def read_journal(*matches: str, seconds: float = 5) -> list[dict[str, Any]]:
 
 def fetch(port: int) -> str:
     """The page, once it is served: a unit is active as soon as its command runs."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
                 return str(answer.read().decode())
         except OSError:
             if time.monotonic() > end:
@@ -105,7 +105,7 @@ class Container:
         run("journalctl", "--user", "--sync", check=False)
         return run("journalctl", "--user", "-u", self.unit, "-o", "cat", "--no-pager", check=False).stdout
 
-    def finish(self, *, timeout: float = 30) -> str:
+    def finish(self, *, timeout: float = 60) -> str:
         """Wait until a command that ends by itself has ended, and return its journal."""
         wait_until(lambda: self.has_ended, f"{self.unit} ends", timeout)
         return self.journal()

@@ -74,7 +74,7 @@ def _push_blob(host: str, repository: str, data: bytes, media_type: str) -> dict
 
 
 def _request(host: str, method: str, path: str, body: bytes, media_type: str = "") -> str:
-    connection = HTTPConnection(host, timeout=20)
+    connection = HTTPConnection(host, timeout=60)
     connection.request(method, path, body, {"Content-Type": media_type} if media_type else {})
     response = connection.getresponse()
     text = response.read()

@@ -44,7 +44,7 @@ class Display:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def save_picture(self, path: Path) -> None:
         """Write what is shown as a PNG."""
@@ -102,7 +102,7 @@ class Panel:
     def close(self) -> str:
         """End it; what it complained of."""
         self.process.terminate()
-        return self.process.communicate(timeout=10)[1]
+        return self.process.communicate(timeout=60)[1]
 
     def activate(self, action: str, *arguments: str) -> None:
         """Activate an action of the application, as its buttons do."""

@@ -72,7 +72,7 @@ def snapshot(context: Context) -> list[str]:
     )
 
 
-def wait_for_children(seconds: float = 30) -> None:
+def wait_for_children(seconds: float = 60) -> None:
     """No worker may be left, and no zombie."""
     end = time.monotonic() + seconds
     with pytest.raises(ChildProcessError):

@@ -167,7 +167,7 @@ class RealRegistry:
                 stderr=log,
                 env=environment,
             )
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
                 self.__exit__(None, None, None)
@@ -205,7 +205,7 @@ class RealRegistry:
             if self.client is not None:
                 context.load_cert_chain(*self.client)
         try:
-            with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=context) as answer:
                 return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()

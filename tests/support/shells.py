@@ -71,12 +71,12 @@ class Shell:
         """Type."""
         os.write(self._fd, keys.encode())
 
-    def run(self, line: str, wanted: str = PROMPT, timeout: float = 20) -> str:
+    def run(self, line: str, wanted: str = PROMPT, timeout: float = 60) -> str:
         """Type a line, and return what is seen until ``wanted``."""
         self.press(f"{line}\n")
         return self.read_until(wanted, timeout)
 
-    def read_until(self, wanted: str, timeout: float = 20) -> str:
+    def read_until(self, wanted: str, timeout: float = 60) -> str:
         """Return what is seen up to ``wanted``, without colours and the like; fail if it does not come."""
         end = time.monotonic() + timeout
         while wanted not in (shown := _CONTROL.sub("", self._seen)):

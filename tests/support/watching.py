@@ -44,7 +44,7 @@ class Watcher:
         """All values that a property was said to have, in order."""
         return [each.value for each in self.changes if each.path == path and each.name == name]
 
-    async def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 15) -> None:
+    async def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
         """Wait until what has come fulfils something."""
         async with asyncio.timeout(timeout):
             while not condition():
