@@ -53,6 +53,8 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
         ("unpause", defined),
         ("kill", f"-s CONT {defined}"),
         ("export", f"-o {directory}/root.tar {defined}"),
+        ("diff", defined),
+        ("commit", f"-q {defined}"),
         ("cp", f"{directory}/root.tar {defined}:/root.tar"),
         ("stop", defined),
         ("enable", defined),

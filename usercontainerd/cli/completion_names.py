@@ -277,6 +277,7 @@ SOURCES: dict[str, Source] = {
 SPECIAL: dict[tuple[str, str], Source] = {
     ("create", "--env"): list_variables,
     ("create", "--workdir"): list_nothing,
+    ("diff", "NAME"): list_all_names,
     ("exec", "--env"): list_variables,
     ("exec", "--workdir"): list_nothing,
     ("image import-storage", "IMAGE"): list_nothing,

@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 PACKAGE = "usercontainerd.cli"
 # Each verb, the module of this package that has it, and one line for the overview. Two words are a verb of a group.
 VERBS = {
+    "commit": ("commit", "Make an image of what a container has become"),
     "completion": ("completion_script", "Print the script for a shell's completion"),
     "container exists": ("container_names", "Tell by the exit status whether there is such a container"),
     "container inspect": ("inspect", "Show everything about containers, as JSON"),
     "cp": ("cp", "Copy files into a container, out of it, or from one to another"),
     "create": ("create", "Make a container from an image, without starting it"),
+    "diff": ("diff", "Show what a container has changed of its image's files"),
     "disable": ("autostart", "Have containers start by hand only"),
     "doctor": ("doctor", "Check what this host offers, and say how to mend what is missing"),
     "enable": ("autostart", "Have containers start with your session"),
     "exec": ("execute", "Run a command in a running container"),
     "export": ("export", "Write a container's root file system as a tar archive"),
     "history": ("history", "Show how an image came to be"),
-    "image diff": ("image_diff", "Show what an image's top layer changes, or how two images differ"),
+    "image diff": ("diff", "Show what an image's top layer changes, or how two images differ"),
     "image exists": ("image_names", "Tell by the exit status whether an image is here"),
     "image import-storage": ("import_storage", "Take over images of Podman's own store"),
     "image inspect": ("inspect", "Show everything about images, as JSON"),
@@ -84,8 +86,8 @@ GROUPS = {
         **{
             verb: verb
             for verb in (
-                *("cp", "create", "disable", "enable", "exec", "export", "kill", "logs", "pause"),
-                *("restart", "rm", "run", "start", "stop", "unpause"),
+                *("commit", "cp", "create", "diff", "disable", "enable", "exec", "export", "kill", "logs"),
+                *("pause", "restart", "rm", "run", "start", "stop", "unpause"),
             )
         },
         "exists": "container exists",

@@ -1,8 +1,10 @@
-"""Instructions of a Containerfile that change an image's configuration: ``--change`` of import. Pure."""
+"""Instructions of a Containerfile that change an image's configuration: ``--change`` of import and commit. Pure."""
 
 from __future__ import annotations
 
+import copy
 import json
+import posixpath
 import shlex
 
 from usercontainerd.base.errors import InvalidArgument
@@ -10,20 +12,22 @@ from usercontainerd.definition.vocabulary import normalise_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 SHELL = ("/bin/sh", "-c")
 
 
-def apply_changes(changes: Sequence[str]) -> dict[str, Any]:
-    """Return the ``config`` of an image (OCI config.md) that such instructions make.
+def apply_changes(changes: Sequence[str], former: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the ``config`` of an image (OCI config.md) that such instructions make, of a ``former`` one if given.
 
     ``CMD sleep 1``, ``CMD ["sleep", "1"]``, also ``CMD=sleep 1``. Raises ``InvalidArgument`` naming the instruction.
     """
-    config: dict[str, Any] = {}
-    for change in changes:
-        instruction, value = split_change(change)
+    config: dict[str, Any] = copy.deepcopy({k: v for k, v in (former or {}).items() if v is not None})
+    instructions = [split_change(change) for change in changes]
+    if any(name == "ENTRYPOINT" for name, _ in instructions):
+        config.pop("Cmd", None)  # it was for another program: docker has it so, too
+    for change, (instruction, value) in zip(changes, instructions, strict=True):
         apply = _INSTRUCTIONS.get(instruction)
         if apply is None:
             raise InvalidArgument(
@@ -137,10 +141,8 @@ def _add_volumes(config: dict[str, Any], value: str) -> None:
 
 
 def _set_directory(config: dict[str, Any], value: str) -> None:
-    if not value.startswith("/"):
-        # There is none before it that it could be relative to.
-        value = f"/{value}"
-    config["WorkingDir"] = value
+    # Relative to the one before it.
+    config["WorkingDir"] = posixpath.join("/", config.get("WorkingDir") or "", value)
 
 
 def _add_trigger(config: dict[str, Any], value: str) -> None:

@@ -15,6 +15,7 @@ import stat
 
 from usercontainerd.base.errors import HostError, InvalidFormat
 from usercontainerd.store import tar
+from usercontainerd.store.mountpoints import NONE
 from usercontainerd.store.overlay import MergedDirectory, is_whiteout
 from usercontainerd.store.tar import BLOCK, SMALL, Entry, printable_name
 from usercontainerd.store.tarwriter import END, build_header, build_sparse_header
@@ -23,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from usercontainerd.store.mountpoints import MountPoints
     from usercontainerd.store.overlay import Found
     from usercontainerd.store.tar import Segments
 
@@ -46,7 +48,8 @@ class TreeArchiver:
     With ``whiteouts`` the tree is a single layer and its whiteouts and opaque directories are written as OCI
     has them; without, hidden things are left out. The root directory itself has no entry, as in Docker's layers.
     With ``sparse`` the holes of files take no room. ``made_up`` are the devices (``st_dev``) of file systems in
-    which the kernel makes up the files: they are entered only if all of what is written lies in one.
+    which the kernel makes up the files: they are entered only if all of what is written lies in one. What is only there
+    because something was ``mounted`` on it is left out.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class TreeArchiver:
         whiteouts: bool,
         sparse: bool = False,
         made_up: Collection[int] = (),
+        mounted: MountPoints = NONE,
     ) -> None:
         self._write = write
         self._whiteouts = whiteouts
         self._sparse = sparse
         self._made_up = made_up
+        self._mounted = mounted
         self._links: dict[tuple[int, int], bytes] = {}  # of files with several names, the first one
         self._buffer: list[bytes] = []
         self._buffered = 0
@@ -118,7 +123,7 @@ class TreeArchiver:
     def _write_name(self, directory: MergedDirectory, name: bytes, path: bytes) -> MergedDirectory | None:
         """Write what a name stands for; return it opened if it is a directory."""
         found = directory.find(name, whiteouts=self._whiteouts)
-        if found is None:
+        if found is None or self._mounted.is_empty_one(directory, found, b"/" + path):
             return None
         status = found.status
         try:

@@ -10,33 +10,40 @@ import os
 import stat
 
 from usercontainerd.store.changes import ADDED, CHANGED, DELETED, Level, walk_levels
+from usercontainerd.store.mountpoints import NONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usercontainerd.store.changes import Below
+    from usercontainerd.store.mountpoints import MountPoints
     from usercontainerd.store.overlay import Found, MergedDirectory
 
 
-def list_differences(new: MergedDirectory, old: MergedDirectory) -> Iterator[tuple[bytes, bytes]]:
+def list_differences(
+    new: MergedDirectory, old: MergedDirectory, mounted: MountPoints = NONE
+) -> Iterator[tuple[bytes, bytes]]:
     """Yield (kind, absolute path) of what ``new`` has otherwise than ``old``, parents first; both are closed.
 
-    What is in a directory that only ``old`` has is not listed.
+    What is in a directory that only ``old`` has is not listed, nor what is only there because something was
+    ``mounted`` on it.
     """
-    return walk_levels(new, old, _list_names, _compare)
+    return walk_levels(new, old, _list_names, lambda level, name: _compare(level, name, mounted))
 
 
 def _list_names(level: Level) -> set[bytes]:
     return {*level.one.list_names(), *(level.other.list_names() if level.other is not None else ())}
 
 
-def _compare(level: Level, name: bytes) -> tuple[bytes, Below | None]:
+def _compare(level: Level, name: bytes, mounted: MountPoints) -> tuple[bytes, Below | None]:
     """Return how the name differs (b"" if it does not), and the directories to go on with, if it is one."""
     found = level.one.find(name)
     before = level.other.find(name) if level.other is not None else None
     if found is None:
         return (DELETED if before is not None else b""), None
+    if before is None and mounted.is_made_for_one(level.one, found, level.path + b"/" + name):
+        return b"", None
     opened = level.one.open_child(name) if found.is_directory else None
     if before is None:
         return ADDED, (opened, None) if opened is not None else None

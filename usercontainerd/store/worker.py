@@ -244,9 +244,12 @@ class Worker:
         finally:
             os.close(fd)
 
-    def start_archive(self, directory: str) -> ArchiveStream:
-        """Begin to write a tree in overlayfs's form (a container's upper directory) as a layer's tar archive."""
-        return self._start_layers("archive", [directory], ArchiveStream)
+    def start_archive(self, directory: str, mounted: Sequence[str] = ()) -> ArchiveStream:
+        """Begin to write a tree in overlayfs's form (a container's upper directory) as a layer's tar archive.
+
+        ``mounted`` are paths on which something was mounted, for which alone an empty file or directory is there.
+        """
+        return self._start_layers("archive", [directory], ArchiveStream, mounted=list(mounted))
 
     def start_export(self, directories: Sequence[str]) -> ArchiveStream:
         """Begin to write what these directories, the highest first, look like in an overlay mount."""
@@ -256,10 +259,16 @@ class Worker:
         """Begin to list what ``directory`` changes of the ``lowers``, the highest first."""
         return self._start_layers("changes", [directory, *lowers], ChangeStream)
 
-    def start_differences(self, directories: Sequence[str], others: Sequence[str]) -> ChangeStream:
+    def start_differences(
+        self, directories: Sequence[str], others: Sequence[str], mounted: Sequence[str] = ()
+    ) -> ChangeStream:
         """Begin to list how what is merged from ``directories``, the highest first, differs from ``others``."""
         return self._start_layers(
-            "differences", [*directories, *others], ChangeStream, count=len(directories)
+            "differences",
+            [*directories, *others],
+            ChangeStream,
+            count=len(directories),
+            mounted=list(mounted),
         )
 
     def resolve_links(self, layer_directory: str, lowers: Sequence[str]) -> None:

@@ -40,6 +40,7 @@ from usercontainerd.store.differences import list_differences
 from usercontainerd.store.inflate import Codecs, Replay, read_head
 from usercontainerd.store.links import NAME as LINKS
 from usercontainerd.store.links import render_links, resolve_links
+from usercontainerd.store.mountpoints import MountPoints
 from usercontainerd.store.overlay import open_layers
 from usercontainerd.store.pipeline import Bounds, LayerStream
 from usercontainerd.store.places import MappedIds
@@ -346,7 +347,8 @@ def archive_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codecs, _
 
     def make(write: Callable[[bytes], object]) -> list[str]:
         root = open_layers(base, order["names"])
-        return TreeArchiver(write, whiteouts=order["do"] == "archive").write_tree(root)
+        whiteouts = order["do"] == "archive"
+        return TreeArchiver(write, whiteouts=whiteouts, mounted=_read_mounted(order)).write_tree(root)
 
     return _write_output(stream, make)
 
@@ -362,7 +364,14 @@ def differences_stream(order: dict[str, Any], fds: Sequence[int], _codecs: Codec
     """Write how what is merged from the first ``count`` layers differs from the others in the same form."""
     base, stream = fds
     new, old = order["names"][: order["count"]], order["names"][order["count"] :]
-    return _write_changes(stream, lambda: list_differences(open_layers(base, new), open_layers(base, old)))
+    mounted = _read_mounted(order)
+    return _write_changes(
+        stream, lambda: list_differences(open_layers(base, new), open_layers(base, old), mounted)
+    )
+
+
+def _read_mounted(order: dict[str, Any]) -> MountPoints:
+    return MountPoints(map(os.fsencode, order.get("mounted", ())))
 
 
 def _write_changes(stream: int, changes: Callable[[], Iterable[tuple[bytes, bytes]]]) -> bytes:

@@ -46,6 +46,21 @@ def test_instructions(changes: list[str], config: dict[str, Any]) -> None:
     assert apply_changes(changes) == config
 
 
+def test_of_a_former_configuration() -> None:
+    former = {"Cmd": ["old"], "Env": ["A=1", "B=2"], "Labels": None, "WorkingDir": "/srv", "Other": [1]}
+    changed = apply_changes(["ENV A=3", "LABEL x=y", "WORKDIR sub"], former)
+    assert changed == {
+        "Cmd": ["old"],
+        "Env": ["B=2", "A=3"],
+        "Labels": {"x": "y"},
+        "WorkingDir": "/srv/sub",
+        "Other": [1],
+    }
+    assert former["Env"] == ["A=1", "B=2"]
+    assert "Cmd" not in apply_changes(["ENTRYPOINT /new"], former)
+    assert apply_changes(["CMD new", "ENTRYPOINT /new"], former)["Cmd"] == ["/bin/sh", "-c", "new"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

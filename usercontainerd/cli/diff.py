@@ -1,4 +1,4 @@
-"""``usercontainer image diff``."""
+"""``usercontainer diff`` and ``image diff``."""
 
 from __future__ import annotations
 
@@ -11,31 +11,66 @@ from usercontainerd.cli.output import write_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from usercontainerd.cli.call import Call
     from usercontainerd.store.outputs import Change
 
 AT_ONCE = 500  # lines; there may be a hundred thousand
 KINDS = {"C": "changed", "A": "added", "D": "deleted"}  # the letters, and podman's names in JSON
-DIFF = Verb(
+FORMAT = Option("--format FORMAT", "json", ("json",))
+IMAGE_DIFF = Verb(
     "image diff",
     "IMAGE [IMAGE]",
     "Show what an image's top layer changes, or how two images differ",
-    (Option("--format FORMAT", "json", ("json",)),),
+    (FORMAT,),
     fewest=1,
     most=2,
     details="A: added, C: changed, D: deleted",
 )
+DIFF = Verb(
+    "diff",
+    "NAME",
+    "Show what a container has changed of its image's files",
+    (FORMAT,),
+    fewest=1,
+    most=1,
+    details="A: added, C: changed, D: deleted. Volumes and other mounts are not looked into. Of a name that no\n"
+    "container has, it is the image of that name: see `usercontainer image diff`.",
+)
 
 
-def run_diff(call: Call) -> int:
+def run_image_diff(call: Call) -> int:
     """Print a line for each path, or one object."""
     from usercontainerd.engine.image_changes import list_image_changes
 
+    other = call.words[1] if len(call.words) > 1 else None
+    return print_changes(call, lambda: list_image_changes(call.context(), call.words[0], other))
+
+
+def run_diff(call: Call) -> int:
+    """The same for a container."""
+    from usercontainerd.base.errors import NoSuchContainer
+    from usercontainerd.engine.container_changes import list_container_changes
+    from usercontainerd.engine.lookup import resolve_name
+
+    try:
+        name = resolve_name(call.paths, call.words[0])
+    except NoSuchContainer as error:
+        from usercontainerd.engine.local_images import find_image
+
+        if find_image(call.context(), call.words[0]) is None:
+            raise error
+        return run_image_diff(call)
+    return print_changes(call, lambda: list_container_changes(call.context(), name))
+
+
+def print_changes(call: Call, find: Callable[[], Iterator[Change]]) -> int:
+    """Print them as ``--format`` says."""
     kind = call.options.value("format")
     if kind not in (None, "json"):
         raise InvalidArgument(f'--format: "{kind}" is not possible', hint="possible is json")
-    other = call.words[1] if len(call.words) > 1 else None
-    changes = list_image_changes(call.context(), call.words[0], other)
+    changes = find()
     if kind is None:
         while lines := [render_change(change) for change in islice(changes, AT_ONCE)]:
             write_output("".join(lines))
@@ -54,4 +89,4 @@ def render_change(change: Change) -> str:
     return f"{change.kind} {printable(os.fsdecode(change.path))}\n"
 
 
-VERBS = {"image diff": (DIFF, run_diff)}
+VERBS = {"diff": (DIFF, run_diff), "image diff": (IMAGE_DIFF, run_image_diff)}
