@@ -161,8 +161,15 @@ def describe(proxy: Gio.DBusProxy) -> str:
         return f"{state.capitalize()}: {text}"
     if state == "exited" and status > 0:
         return f"Exited with status {status} · {image}"
-    ports = read(proxy, "Ports")
-    return " · ".join(part for part in (state.capitalize(), image, ports) if part)
+    return " · ".join([state.capitalize(), image, *map(describe_port, read(proxy, "Ports"))])
+
+
+def describe_port(port: tuple[str, int, int, int, str]) -> str:
+    """Where a published port is to be reached, as a browser takes it."""
+    address, host, _inside, count, protocol = port
+    place = "localhost" if address in ("0.0.0.0", "::", "127.0.0.1", "::1") else address  # noqa: S104
+    last = f"-{host + count - 1}" if count > 1 else ""
+    return f"{place}:{host}{last}" + ("" if protocol == "tcp" else f"/{protocol}")
 
 
 def explain_failure(proxy: Gio.DBusProxy) -> str:

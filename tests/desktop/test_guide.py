@@ -12,7 +12,7 @@ from tests.support.containers import BUSYBOX, Container, run
 
 TOP = Path(__file__).parents[2]
 GUIDE = (TOP / "docs/dbus.md").read_text(encoding="utf-8")
-LIVE, PULL, LOGS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+LIVE, PULL, MAKE, LOGS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 TALK = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo hello; sleep 1000"]\nnetwork = "none"\nstop_timeout = 0\n'
 FIND = """
 container = next(
@@ -55,6 +55,15 @@ def test_a_pull() -> None:
     )
     shown = run_blocks(PULL.replace("docker.io/library/alpine", BUSYBOX), wait).splitlines()
     assert "done " in shown
+
+
+def test_one_that_is_made() -> None:
+    run("usercontainer", "pull", "-q", BUSYBOX)
+    proxies = PULL[PULL.index("def make_proxy") : PULL.index("path = manager")]
+    assert "path = manager.CreateContainer" in MAKE
+    shown = run_blocks(proxies, MAKE.replace("docker.io/library/alpine", BUSYBOX)).splitlines()
+    assert shown[-1] == "0.0.0.0:8080 leads to 80/tcp"
+    assert "clock" not in run("usercontainer", "ps", "-a", "--format", "{{.Names}}").stdout.split()
 
 
 def test_a_log(container: Callable[..., Container]) -> None:

@@ -184,7 +184,7 @@ def test_a_job_that_fails_says_why() -> None:
 def test_definitions_come_over_the_bus(tmp_path: Path) -> None:
     text = 'image = "x"\nmemroy = "1G"\n'
     (found,) = call_manager("VerifyDefinition", "ssa{sv}", "app", text, "0")
-    assert found[0][1:4] == [2, "memroy", "error"]
+    assert found[0][:4] == ["app.toml", 2, "memroy", "error"]
     refused = busctl("call", NAME, ROOT, MANAGER, "InstallDefinition", "ssa{sv}", "bus-made", text, "0")
     assert "memroy" in refused.stderr
     path, warnings = call_manager("InstallDefinition", "ssa{sv}", "bus-made", SLEEPER, "0")
@@ -192,7 +192,12 @@ def test_definitions_come_over_the_bus(tmp_path: Path) -> None:
     assert read(path, CONTAINER, "State") == "created"
     again = busctl("call", NAME, ROOT, MANAGER, "InstallDefinition", "ssa{sv}", "bus-made", SLEEPER, "0")
     assert again.returncode != 0
-    call_manager("InstallDefinition", "ssa{sv}", "bus-made", SLEEPER, "1", "replace", "b", "true")
+    published = f'image = "{BUSYBOX}"\nports = ["127.0.0.1:8081:80", "[::1]:9000-9002:90-92/udp"]\n'
+    call_manager("InstallDefinition", "ssa{sv}", "bus-made", published, "1", "replace", "b", "true")
+    assert read(path, CONTAINER, "Ports") == [
+        ["127.0.0.1", 8081, 80, 1, "tcp"],
+        ["::1", 9000, 90, 3, "udp"],
+    ]
     call_manager("RemoveDefinition", "sa{sv}", "bus-made", "0")
     assert busctl("get-property", NAME, path, CONTAINER, "State").returncode != 0
 

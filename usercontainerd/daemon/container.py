@@ -25,7 +25,7 @@ from usercontainerd.engine.lifecycle import (
 )
 from usercontainerd.engine.lookup import find_init
 from usercontainerd.engine.pausing import pause_container, resume_container
-from usercontainerd.runtime.summary import describe_exit
+from usercontainerd.runtime.summary import describe_exit, parse_ports
 from usercontainerd.systemd.bus import escape_object_path
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ class ContainerObject(Provider):
             "StartedAt": self._read_started,
             "FinishedAt": lambda: int(self.container.exit.finished) if self.container.exit else 0,
             "CreatedAt": lambda: int(self.container.created),
-            "Ports": lambda: self.container.summary.ports,
+            "Ports": lambda: [list(port) for port in parse_ports(self.container.summary.ports)],
             "Networks": lambda: [self.container.summary.network] if self.container.summary.network else [],
             "Mounts": lambda: list(self.container.summary.mounts),
             "Labels": lambda: dict(self.container.summary.labels),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import check_container_name, is_template_name, unit_name
@@ -49,7 +50,10 @@ def describe_diagnostics(diagnostics: list[Diagnostic]) -> list[list[Any]]:
 
 
 def verify_text(context: Context, name: str, text: str) -> list[Diagnostic]:
-    """Return what is wrong with ``text`` as the definition of ``name``. Raises ``InvalidArgument``."""
+    """Return what is wrong with ``text`` as the definition of ``name``, which is called NAME.toml there.
+
+    Raises ``InvalidArgument``.
+    """
     check_definition_name(name)
     check_size(text)
     # Read as a file of that name, since the file's name is the container's; in a directory that nobody searches.
@@ -58,7 +62,10 @@ def verify_text(context: Context, name: str, text: str) -> list[Diagnostic]:
     make_private_directories(directory)
     try:
         write_atomic(path, text.encode(), sync=False)
-        return verify_file(context, path)
+        return [
+            replace(each, path=f"{name}.toml") if each.path == path else each
+            for each in verify_file(context, path)
+        ]
     finally:
         remove_file(path)
         os.rmdir(directory)

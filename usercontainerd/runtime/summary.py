@@ -120,6 +120,19 @@ def render_ports(ports: Iterable[Port]) -> str:
     return ", ".join(shown)
 
 
+def parse_ports(text: str) -> list[tuple[str, int, int, int, str]]:
+    """What ``render_ports`` wrote: (address, the host's first port, the container's, how many, protocol) of each."""
+    found = []
+    for shown in filter(None, text.split(", ")):
+        outside, _, inside = shown.partition("->")
+        address, _, host = outside.rpartition(":")
+        container, _, protocol = inside.partition("/")
+        first, _, last = host.partition("-")
+        length = int(last or first) - int(first) + 1
+        found.append((address.strip("[]"), int(first), int(container.partition("-")[0]), length, protocol))
+    return found
+
+
 def _render_range(first: int, length: int) -> str:
     return str(first) if length == 1 else f"{first}-{first + length - 1}"
 
