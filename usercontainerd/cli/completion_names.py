@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Source = Callable[[Slot, Call], Answer]
 
 # Verbs that have to do with running containers only, or with the others only.
-RUNNING = ("exec", "kill", "pause", "stop", "unpause")
+RUNNING = ("exec", "kill", "pause", "stats", "stop", "top", "unpause", "wait")
 STOPPED = ("start",)
 _FEWEST_DIGITS = 2  # of an ID: with fewer, everything would match something
 _HEX = frozenset("0123456789abcdef")
@@ -236,7 +236,9 @@ NOTHING = (
     *(
         "AGE",
         "ARG",
+        "COLUMN",
         "COMMAND",
+        "CONDITION",
         "DRIVER",
         "DURATION",
         "FEATURE",
@@ -245,7 +247,19 @@ NOTHING = (
         "INSTRUCTION",
         "KIND=VALUE",
     ),
-    *("LEVEL", "MODE", "NAME=VALUE", "NUMBER", "OPTION", "OPTIONS", "PASSWORD", "POLICY", "SECONDS", "SIZE"),
+    *(
+        "LEVEL",
+        "MODE",
+        "NAME=VALUE",
+        "NUMBER",
+        "OPTION",
+        "OPTIONS",
+        "PASSWORD",
+        "POLICY",
+        "PORT[/PROTOCOL]",
+        "SECONDS",
+        "SIZE",
+    ),
     *("TARGET[:OPTIONS]", "TEMPLATE", "TERM", "TEXT", "TIME", "TYPE", "USER", "USERNAME", "USER[:GROUP]"),
     *("USER[:PASSWORD]", "VARIANT", "VERSION", "WEIGHT", "[[ADDRESS:]PORT:]PORT"),
 )

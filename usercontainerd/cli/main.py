@@ -59,6 +59,7 @@ VERBS = {
     "manifest remove": ("manifest", "Take an image out of an index"),
     "manifest rm": ("manifest", "Remove indexes"),
     "pause": ("signals", "Have all processes of containers stand still"),
+    "port": ("port", "Show the published ports of a container"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Get an image from a registry"),
     "push": ("push", "Put an image into a registry"),
@@ -70,14 +71,17 @@ VERBS = {
     "search": ("search", "Search registries for images"),
     "setup": ("setup", "Put units, programs and D-Bus files of a copy that pip installed into place"),
     "start": ("lifecycle", "Start containers"),
+    "stats": ("stats", "Show what running containers use"),
     "stop": ("lifecycle", "Stop containers"),
     "system check": ("system", "Find out whether the store is whole, and mend it"),
     "system df": ("disk_usage", "Show what images, containers and volumes take on disk"),
     "tag": ("image_names", "Give an image more names"),
+    "top": ("top", "Show the processes of a container"),
     "unpause": ("signals", "Let the processes of paused containers go on"),
     "unshare": ("image_mounts", "Run a command as root of a user namespace of your own"),
     "untag": ("image_names", "Take names from an image"),
     "verify": ("verify", "Report what is wrong with container definitions"),
+    "wait": ("wait", "Wait until containers have ended, and print their exit statuses"),
     "version": ("version", "Show the version, and those of what containers run on"),
 }
 # docker's two-word spellings, and the verbs that have no other.
@@ -87,7 +91,19 @@ GROUPS = {
             verb: verb
             for verb in (
                 *("commit", "cp", "create", "diff", "disable", "enable", "exec", "export", "kill", "logs"),
-                *("pause", "restart", "rm", "run", "start", "stop", "unpause"),
+                *(
+                    "pause",
+                    "port",
+                    "restart",
+                    "rm",
+                    "run",
+                    "start",
+                    "stats",
+                    "stop",
+                    "top",
+                    "unpause",
+                    "wait",
+                ),
             )
         },
         "exists": "container exists",

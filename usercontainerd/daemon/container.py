@@ -12,6 +12,7 @@ import termios
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.base.names import unit_name
 from usercontainerd.daemon.call import Reply
+from usercontainerd.daemon.connection import Variant
 from usercontainerd.daemon.logbook import CONTAINER_ASKED, describe_container, note
 from usercontainerd.daemon.server import Provider
 from usercontainerd.engine.autostart import disable_autostart, enable_autostart, is_autostarted
@@ -70,6 +71,8 @@ class ContainerObject(Provider):
             "OpenPTY": self._open_terminal,
             "Export": self._export,
             "Inspect": self._inspect,
+            "Top": self._top,
+            "GetStats": self._get_stats,
         }
         self.properties = {
             "Id": lambda: self.container.id,
@@ -270,6 +273,37 @@ class ContainerObject(Provider):
             return json.dumps(inspect_container(context, manager, self.container.name), default=str)
 
         return await self._service.run_with_manager(inspect)
+
+    async def _top(
+        self, _call: Call, columns: list[str], options: Options
+    ) -> tuple[list[str], list[list[str]]]:
+        options.finish()
+        from usercontainerd.engine.processes import COLUMNS, list_processes, parse_columns
+
+        chosen = parse_columns(columns)
+        paths, name = self._service.context.paths, self.container.name
+        rows = await self._service.run(lambda: list_processes(paths, name, chosen))
+        # What a process says of itself may be no text at all.
+        shown = [[cell.encode("utf-8", "replace").decode().replace("\0", "") for cell in row] for row in rows]
+        return [COLUMNS[column][0] for column in chosen], shown
+
+    async def _get_stats(self, _call: Call, options: Options) -> dict[str, Variant]:
+        options.finish()
+        from usercontainerd.engine.usage import read_usage
+
+        paths, name = self._service.context.paths, self.container.name
+        usage = await self._service.run(lambda: read_usage(paths, name))
+        figures = {
+            "memory": usage.memory,
+            "memory-limit": usage.limit,
+            "tasks": usage.tasks,
+            "received": usage.received,
+            "sent": usage.sent,
+            "read": usage.read,
+            "written": usage.written,
+        }
+        known = {key: Variant("t", value) for key, value in figures.items() if value is not None}
+        return {"cpu-time": Variant("d", usage.cpu), "running-time": Variant("d", usage.lived), **known}
 
     async def _export(self, call: Call, output: int, options: Options) -> str:
         options.finish()

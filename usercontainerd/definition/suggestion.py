@@ -20,5 +20,7 @@ def suggest(word: str, possible: Iterable[str]) -> str | None:
     wanted = squash(word[:64])
     if wanted in by_squashed:
         return by_squashed[wanted]
-    near = difflib.get_close_matches(wanted, by_squashed, 1, 0.7)
+    near = difflib.get_close_matches(wanted, by_squashed, 3, 0.7)
+    # Letters in the wrong order are a likelier slip than a wrong one: "strat" is start, not stats.
+    near.sort(key=lambda each: sorted(each) != sorted(wanted))
     return by_squashed[near[0]] if near else None

@@ -70,8 +70,9 @@ class UnitFailure(SystemdError):
 class Manager:
     """The user manager behind ``bus``. Method names and modes (``replace``, ``fail``…) are systemd's."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, is_peer: bool = True) -> None:
         self.bus = bus
+        self._is_peer = is_peer
 
     @classmethod
     def connect(cls, runtime_directory: str, bus_address: str | None = None) -> Self:
@@ -90,7 +91,7 @@ class Manager:
             hint = "is there a login session of this user, or lingering (loginctl enable-linger)?"
             raise SystemdError("the user's systemd cannot be reached", where=address, hint=hint) from error
         bus.match(f"type='signal',sender='{NAME}',interface='{MANAGER}',path='{PATH}'")
-        return cls(bus)
+        return cls(bus, is_peer=False)
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +112,14 @@ class Manager:
     def subscribe(self) -> None:
         """Ask for the signals of units and jobs (``wait_job`` does not need that)."""
         self.call("Subscribe")
+
+    def watch_units(self, paths: Iterable[str]) -> None:
+        """From now on have signals of changes of these units (their object paths); ``bus.wait_signal`` takes them."""
+        if self._is_peer:
+            return  # which is sent everything
+        for path in paths:
+            self.bus.match(f"type='signal',sender='{NAME}',interface='{PROPERTIES}',path='{path}'")
+        self.subscribe()
 
     def reload(self) -> None:
         """Have unit files read and generators run anew; returns when that is done."""
