@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Starting, stopping, exec and listing: a plain unit, our containers and Podman's, side by side in one run.
+"""Starting, stopping, exec, run and listing: a plain unit, our containers and Podman's, side by side in one run.
 
 Run it in a machine, as alice:
 
@@ -90,6 +90,8 @@ def time_commands(runs: int) -> Timings:
     commands: dict[str, Callable[[], float]] = {
         "usercontainer exec": lambda: run("usercontainer", "exec", "bench-none", "true"),
         "podman exec": lambda: run("podman", "exec", "bench-podman", "true"),
+        "usercontainer run": lambda: run("usercontainer", "run", "--rm", "--network", "none", IMAGE, "true"),
+        "podman run": lambda: run("podman", "run", "--rm", "--network", "none", IMAGE, "true"),
         "usercontainer ps": lambda: run("usercontainer", "ps"),
         "podman ps": lambda: run("podman", "ps"),
         "usercontainer images": lambda: run("usercontainer", "images"),
@@ -168,6 +170,7 @@ def main() -> None:
             timings,
             [
                 ("usercontainer exec", "podman exec", 0.4),
+                ("usercontainer run", "podman run", 1.2),
                 ("usercontainer ps", "podman ps", 0.8),
                 ("usercontainer images", "podman images", 0.8),
                 ("usercontainer pull, nothing to do", "podman pull, nothing to do", 1.0),

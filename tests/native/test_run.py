@@ -91,8 +91,12 @@ def test_what_is_wrong_before_the_start(name: str) -> None:
     assert result.returncode == 125 and b"Error: " in result.stderr
     result = execute("--rm", "--name", name, "--user", "nobody-such", BUSYBOX, "true")
     assert result.returncode == 125 and b"nobody-such" in result.stderr
-    assert find_traces(name) == []
     assert execute("--rm", "--restart", "always", BUSYBOX, "true").returncode == 125
+    run("systemctl", "--user", "mask", f"container@{name}.service")
+    result = execute("--rm", "--name", name, BUSYBOX, "true")
+    run("systemctl", "--user", "unmask", f"container@{name}.service")
+    assert result.returncode == 125 and b"masked" in result.stderr
+    assert find_traces(name) == []
 
 
 def test_a_pipe_is_the_containers_own(name: str) -> None:
@@ -138,6 +142,8 @@ def test_detached(name: str) -> None:
     assert result.returncode == 0 and len(identity) == 64
     wait_until(lambda: "written" in run("usercontainer", "logs", name).stdout, "its line is in the journal")
     assert identity[:12] in run("usercontainer", "ps").stdout
+    result = subprocess.run(["usercontainer", "restart", name], capture_output=True, check=False, timeout=60)
+    assert result.returncode == 125 and is_active(name)
     run("usercontainer", "stop", "-t", "0", identity)
     wait_until(lambda: find_traces(name) == [], "nothing of it is left")
 

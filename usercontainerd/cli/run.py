@@ -50,14 +50,17 @@ def run_run(call: Call) -> int:
     definition = make_container(call, context)
     try:
         # Here rather than in the start of the unit: it saves a process, and what is wrong is said at once.
-        prepare_container(context, definition.name)
+        prepare_container(context, definition.name, lent=definition.remove and {1, 2} <= set(wishes.streams))
     except UsercontainerError:
         if definition.remove:
             forget(call, context, definition)
         raise
-    if not wishes.waits:
-        return start_detached(call, definition, wishes)
-    return stay(call, definition.name, wishes)
+    status = stay(call, definition.name, wishes)
+    if status == 0 and not wishes.waits:
+        write_output(f"{container_id(definition.name)}\n")
+    if status != 0 and definition.remove and os.path.lexists(definition.sources[0]):
+        forget(call, context, definition)
+    return status
 
 
 def read_wishes(options: Options) -> Wishes:
@@ -83,20 +86,13 @@ def read_wishes(options: Options) -> Wishes:
     )
 
 
-def start_detached(call: Call, definition: Definition, wishes: Wishes) -> int:
-    """Start the container and print its ID."""
-    status = stay(call, definition.name, wishes)
-    if status == 0:
-        write_output(f"{container_id(definition.name)}\n")
-    return status
-
-
 def forget(call: Call, context: Context, definition: Definition) -> None:
-    """Remove a container that came not to run."""
-    from usercontainerd.engine.lifecycle import remove_container
+    """Remove a container whose unit has not come to clean up, since it was not started; one that runs goes on."""
+    from usercontainerd.engine.lifecycle import is_idle, remove_container
 
     with call.connect() as manager:
-        remove_container(context, manager, definition.name)
+        if is_idle(manager, definition.name):
+            remove_container(context, manager, definition.name)
 
 
 VERBS = {"run": (RUN, run_run)}

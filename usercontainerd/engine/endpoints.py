@@ -19,19 +19,17 @@ from usercontainerd.base.errors import (
     RegistryError,
     UsercontainerError,
 )
-from usercontainerd.engine.access import RegistryAccess
-from usercontainerd.engine.registry_source import open_registry_source
-from usercontainerd.registry.configuration import RegistriesConfiguration, Resolution, ShortNameMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeVar
 
+    from usercontainerd.engine.access import RegistryAccess
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.registry_source import RegistrySource
     from usercontainerd.oci.reference import Reference
-    from usercontainerd.registry.configuration import Endpoint
+    from usercontainerd.registry.configuration import Endpoint, RegistriesConfiguration, Resolution
 
     Choose = Callable[[str, Sequence[str]], int]
     Result = TypeVar("Result")
@@ -79,6 +77,8 @@ def choose_meaning(
     if resolution.by_alias:
         talk.notice(f"Resolved {resolution.short!r} as an alias ({resolution.origin})")
         return resolution, False
+    from usercontainerd.registry.configuration import Resolution, ShortNameMode
+
     several = len(resolution.candidates) > 1
     if several and configuration.mode is not ShortNameMode.DISABLED:
         if talk.choose is not None:
@@ -145,6 +145,8 @@ def _try_endpoints(
     access: RegistryAccess,
     talk: Conversation,
 ) -> Result:
+    from usercontainerd.engine.registry_source import open_registry_source
+
     *mirrors, own = endpoints
     for mirror in mirrors:
         try:

@@ -210,7 +210,9 @@ def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
 def sweep(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
     """What killed processes have left."""
     from usercontainerd.engine.local_images import sweep_leftovers
+    from usercontainerd.engine.sweeping import sweep_removed
 
+    sweep_removed(context)
     sweep_leftovers(context)
     return {}
 

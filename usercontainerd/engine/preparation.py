@@ -33,7 +33,7 @@ from usercontainerd.engine.output_choice import (
     learn_from_failure,
 )
 from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volumes
-from usercontainerd.kernel.atomicfile import explain_write_error
+from usercontainerd.kernel.atomicfile import explain_write_error, write_atomic
 from usercontainerd.kernel.idmap import IdMap, explain_single_map, plan_single_map, read_id_map
 from usercontainerd.kernel.trees import make_private_directories, remove_file
 from usercontainerd.network.pasta import HOST_ADDRESS, PASTA, plan_pasta_arguments
@@ -44,7 +44,7 @@ from usercontainerd.runtime.identity import Identity, resolve_identity
 from usercontainerd.runtime.plan import NEVER_CURRENT, LaunchPlan, render_plan, stamp_path
 from usercontainerd.runtime.remains import layer_directory
 from usercontainerd.runtime.removal import mark_for_removal
-from usercontainerd.runtime.rootview import RootView, view_root
+from usercontainerd.runtime.rootview import RootView, read_view, render_view, view_root
 from usercontainerd.runtime.seccomp import load_seccomp
 from usercontainerd.runtime.specification import (
     HostFiles,
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from usercontainerd.engine.context import Context
     from usercontainerd.engine.local_images import Progress
     from usercontainerd.oci.image import ImageConfiguration
+    from usercontainerd.runtime.streamnames import Command
     from usercontainerd.store.images import ImageStore
     from usercontainerd.store.records import ImageRecord
 
@@ -89,10 +90,12 @@ def prepare_container(
     progress: Progress = ignore_progress,
     talk: Conversation = SILENT,
     notify_socket: str | None = None,
+    lent: bool = False,
 ) -> None:
     """Make the bundle of container ``name``, pulling its image if its policy says so.
 
-    ``notify_socket`` is the unit's, for a container that tells systemd itself when it is ready.
+    ``notify_socket`` is the unit's, for a container that tells systemd itself when it is ready; ``lent``: its only run
+    will have a caller's output.
     """
     loaded = read_definition(context, name)
     definition = loaded.definition
@@ -102,8 +105,8 @@ def prepare_container(
     command = describe_command(definition, image, arguments, subject.environment)
     view = RootView()
     if subject.layers:
-        sought = command if definition.output is Output.AUTO and not definition.terminal else None
-        view = view_root(context.programs.inspect_root, subject.id_map, subject.layers, sought)
+        sought = command if definition.output is Output.AUTO and not (definition.terminal or lent) else None
+        view = view_image(context, subject, sought)
     identity = _find_identity(context, definition, image, subject.id_map, view)
     files = HostFiles(
         bundle=context.paths.bundle(name),
@@ -120,13 +123,29 @@ def prepare_container(
         id_map=subject.id_map,
         layers=len(subject.layers),
         init_system=is_init_system(arguments),
-        pipe=output.pipe and not definition.terminal,
+        pipe=output.pipe and not (definition.terminal or lent),
         volumes=files.volumes,
         inputs=(*loaded.watched, *subject.watched, *profile, *output.inputs),
     )
     private[REASON_FILE] = output.reason
     write_bundle(context, definition, subject.layers, private, plan)
     adapt_unit(context, definition, image)
+
+
+def view_image(context: Context, subject: Subject, sought: Command | None) -> RootView:
+    """Look into the image; its accounts, if nothing else is ``sought``, are known from the last look."""
+    inspect_root, id_map, layers = context.programs.inspect_root, subject.id_map, subject.layers
+    if sought is not None:
+        return view_root(inspect_root, id_map, layers, sought)
+    place = f"{context.paths.runtime}/accounts"
+    # What a layer's directory can be read by depends on the map, too.
+    path = f"{place}/{subject.record.id.hex}-{id_map.render().replace('/', '-')}"
+    view = read_view(path)
+    if view is None:
+        view = view_root(inspect_root, id_map, layers)
+        make_private_directories(place)
+        write_atomic(path, render_view(view), sync=False)
+    return view
 
 
 @dataclass(frozen=True, slots=True)

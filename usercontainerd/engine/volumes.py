@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from usercontainerd.base.errors import InvalidDefinition
@@ -49,6 +48,8 @@ def volume_directory(context: Context, name: str, mount: Mount) -> str:
     """A named volume is the user's; an anonymous one belongs to the container and goes with its writable layer."""
     if mount.source:
         return f"{context.paths.data}/volumes/{mount.source}/_data"
+    import hashlib  # 4 ms, that only an anonymous volume needs
+
     key = hashlib.sha256(mount.target.encode()).hexdigest()[:16]
     return f"{layer_directory(context.paths.container_data(name))}/volumes/{key}"
 

@@ -59,6 +59,21 @@ def view_root(program: str, id_map: IdMap, layers: Sequence[str], command: Comma
     return RootView(*result.stdout.decode("utf-8", "replace").split("\0"))
 
 
+def render_view(view: RootView) -> bytes:
+    """What was found, as a file: three texts, a NUL between."""
+    return "\0".join((view.passwd, view.group, view.stream_names)).encode()
+
+
+def read_view(path: str) -> RootView | None:
+    """Read what ``render_view`` made; None if there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            parts = file.read().split("\0")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return RootView(*parts) if len(parts) == 3 else None
+
+
 def _open_root(layers: Sequence[str]) -> int:
     from usercontainerd.kernel.syscalls import MS_RDONLY, mount
 

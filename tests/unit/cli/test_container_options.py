@@ -163,12 +163,21 @@ def test_files_are_read(tmp_path: Path) -> None:
         ("--env-file /nowhere busybox", "cannot read the environment file"),
         ("Not/Valid", "the image:"),
         ("--entrypoint '[1]' busybox", "texts only"),
+        ("--rm --restart always busybox", "--rm:"),
     ],
 )
 def test_what_is_wrong_is_said_by_option(line: str, message: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         plan(line)
     assert message in str(caught.value)
+
+
+def test_streams_and_removal() -> None:
+    both, removed = plan("-it busybox"), plan("--rm --tty=false busybox")
+    assert (both.interactive, both.terminal, both.remove) == (True, True, False)
+    assert both.writable_layer == "keep"
+    assert (removed.interactive, removed.terminal, removed.remove) == (False, False, True)
+    assert removed.writable_layer == "fresh"  # nothing of it is to be kept
 
 
 def test_small_parsers() -> None:

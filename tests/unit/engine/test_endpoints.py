@@ -16,7 +16,7 @@ from usercontainerd.base.errors import (
     StoreError,
     UsercontainerError,
 )
-from usercontainerd.engine import endpoints
+from usercontainerd.engine import registry_source
 from usercontainerd.engine.access import AS_CONFIGURED
 from usercontainerd.engine.endpoints import Conversation, choose_meaning, try_candidates
 from usercontainerd.oci.reference import parse_reference
@@ -89,7 +89,7 @@ class Places:
         self.failures = failures
         self.asked: list[str] = []
         self.told: list[str] = []
-        monkeypatch.setattr(endpoints, "open_registry_source", lambda _c, endpoint, *_: endpoint)
+        monkeypatch.setattr(registry_source, "open_registry_source", lambda _c, endpoint, *_: endpoint)
 
     def attempt(self, endpoint: Any, name: Any) -> Any:
         place = str(endpoint.reference)
