@@ -52,10 +52,16 @@ def list_denials() -> list[str]:
     return [line for line in lines if not any(f":{domain}:" in line for domain in _TOOLS)]
 
 
-def find_doctor(name: str) -> dict[str, str]:
-    """What doctor found out about one thing."""
-    shown = json.loads(as_alice("usercontainer", "doctor", "--json", check=False).stdout)
+def find_doctor(name: str, *settings: str) -> dict[str, str]:
+    """What doctor found out about one thing; ``settings`` are of the environment."""
+    shown = json.loads(as_alice("env", *settings, "usercontainer", "doctor", "--json", check=False).stdout)
     return next(finding for finding in shown if finding["name"] == name)
+
+
+def follow_advice(finding: dict[str, str]) -> None:
+    """Run, as root, the commands that doctor gave."""
+    assert finding["verdict"] == "lost", finding
+    run("sh", "-ec", finding["mend"].replace("sudo ", ""))
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,13 @@ _PACKAGES = (
     "selinux-policy-dev",
     "policycoreutils",
     "selinux-utils",
+    "policycoreutils-python-utils",
     "make",
     "bzip2",
 )
 # What manages and analyses policies; building a module takes m4 and checkmodule.
-_NOT_NEEDED = (
-    *("policycoreutils-dev", "policycoreutils-python-utils", "python3-audit", "python3-networkx"),
-    *("python3-semanage", "python3-sepolgen", "python3-sepolicy", "python3-setools"),
-)
+# What analyses policies.
+_NOT_NEEDED = ("python3-networkx",)
 
 _CONFIGURATION = "SELINUX=enforcing\\nSELINUXTYPE=default\\n"
 # The kernel lane's way to the host, of which no policy knows.
