@@ -29,6 +29,7 @@ from tests.support.bus import (
     read,
 )
 from tests.support.containers import BUSYBOX, Container, run, wait_until
+from tests.support.fakeregistry import build_tar, file
 
 Make = Callable[..., Container]
 SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo first; sleep 1000"]\nnetwork = "none"\nstop_timeout = 0\n'
@@ -249,6 +250,52 @@ def test_a_container_is_exported(container: Make) -> None:
             assert "bin/busybox" in tar.getnames()
 
     with_client(test)
+
+
+def test_files_are_copied_and_committed(container: Make) -> None:
+    one = container(SLEEPER)
+    one.start()
+    name = f"localhost/committed-{os.urandom(3).hex()}:1"
+    path = path_of(one)
+
+    async def test(client: Client) -> None:
+        async def finish(
+            member: str, signature: str, body: list[object], fds: list[int]
+        ) -> dict[str, object]:
+            reply = await client.call(path, CONTAINER, member, signature, body, fds)
+            assert reply.message_type is MessageType.METHOD_RETURN, reply.body
+            return dict(await client.finish(reply.body[0]))
+
+        archive = os.memfd_create("archive")
+        os.write(archive, build_tar(file("hello", b"hello", uid=5)))
+        os.lseek(archive, 0, os.SEEK_SET)
+        found = await finish("CopyIn", "hsa{sv}", [0, "/opt", {}], [archive])
+        assert found["ErrorName"] == "org.usercontainer1.Error.NoSuchFile", found
+        os.lseek(archive, 0, os.SEEK_SET)
+        options = {"archive": Variant("b", True)}
+        found = await finish("CopyIn", "hsa{sv}", [0, "/etc", options], [archive])
+        assert found["State"] == "done", found
+        os.ftruncate(archive, 0)
+        os.lseek(archive, 0, os.SEEK_SET)
+        found = await finish("CopyOut", "sha{sv}", ["/etc/hello", 0, {}], [archive])
+        assert found["State"] == "done", found
+        os.lseek(archive, 0, os.SEEK_SET)
+        with os.fdopen(archive, "rb") as stream, tarfile.open(fileobj=stream) as tar:
+            assert tar.getmember("hello").uid == 5
+        changes = os.memfd_create("changes")
+        found = await finish("Diff", "ha{sv}", [0, {}], [changes])
+        assert os.pread(changes, 1000, 0) == b"C /etc\0A /etc/hello\0"
+        os.close(changes)
+        found = await finish("Commit", "sa{sv}", [name, {"changes": Variant("as", ["CMD true"])}], [])
+        assert found["State"] == "done", found
+        assert str(found["Result"]["image"]).startswith("sha256:")  # type: ignore[index]
+        found = await finish("Commit", "sa{sv}", [name, {"format": Variant("s", "x")}], [])
+        assert found["ErrorName"] == "org.usercontainer1.Error.InvalidArgument"
+
+    try:
+        with_client(test)
+    finally:
+        assert run("usercontainer", "rmi", name, check=False).returncode == 0
 
 
 def test_an_image_is_pushed() -> None:

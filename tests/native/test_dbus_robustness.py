@@ -66,6 +66,8 @@ def plan_calls(container: str, image: str) -> dict[str, tuple[str, str, str, tup
         "Import": (ROOT, MANAGER, "hsa{sv}", (0, "localhost/imported:1", {})),
         "Save": (image, IMAGE, "ha{sv}", (0, {})),
         "Export": (container, CONTAINER, "ha{sv}", (0, {})),
+        "CopyIn": (container, CONTAINER, "hsa{sv}", (0, "/tmp", {})),
+        "CopyOut": (container, CONTAINER, "sha{sv}", ("/etc", 0, {})),
         "Exec": (container, CONTAINER, "ashhha{sv}", (["cat"], 0, 0, 0, {})),
     }
 
@@ -112,7 +114,7 @@ def odd_descriptors(directory: Path) -> Iterator[dict[str, int]]:
 # Nothing is wrong with these as such, and the one who passed them decides when it is enough.
 ENDLESS = {
     *(("Exec", kind) for kind in ("endless zeros", "endless noise", "full")),
-    *((member, "not blocking") for member in ("Load", "Import", "Save", "Export", "Exec")),
+    *((member, "not blocking") for member in ("Load", "Import", "Save", "Export", "CopyIn", "Exec")),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 
-from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
 from usercontainerd.cli.progress import Progress
@@ -41,22 +40,16 @@ COMMIT = Verb(
 def run_commit(call: Call) -> int:
     """Make the image."""
     from usercontainerd.engine.cancellation import cancel_on
-    from usercontainerd.engine.committing import Commit, commit_container
+    from usercontainerd.engine.committing import Commit, commit_container, parse_form
     from usercontainerd.engine.lookup import resolve_name
     from usercontainerd.kernel.atomicfile import write_atomic
-    from usercontainerd.oci.conversion import ManifestForm
 
     options = call.options
-    form = options.value("format") or FORMATS[0]
-    if form not in FORMATS:
-        raise InvalidArgument(
-            f'--format: "{form}" is not possible', hint=f"possible are {', '.join(FORMATS)}"
-        )
     commit = Commit(
         changes=options.values("change"),
         author=options.value("author") or "",
         message=options.value("message") or "",
-        form=ManifestForm.DOCKER if form == "docker" else ManifestForm.OCI,
+        form=parse_form(options.value("format") or ""),
         pause=options.flag("pause", True),
         squash=options.flag("squash"),
     )

@@ -70,6 +70,10 @@ class ContainerObject(Provider):
             "Exec": self._exec,
             "OpenPTY": self._open_terminal,
             "Export": self._export,
+            "CopyIn": self._copy_in,
+            "CopyOut": self._copy_out,
+            "Commit": self._commit,
+            "Diff": self._diff,
             "Inspect": self._inspect,
             "Top": self._top,
             "GetStats": self._get_stats,
@@ -309,6 +313,40 @@ class ContainerObject(Provider):
         options.finish()
         name = self.container.name
         return await self._service.jobs.start(call, "export", name, {"name": name}, writes=output)
+
+    async def _copy_in(self, call: Call, archive: int, path: str, options: Options) -> str:
+        request = {
+            "name": self.container.name,
+            "path": path,
+            "exact": options.take_flag("archive"),
+            "overwrite": options.take_flag("overwrite"),
+        }
+        options.finish()
+        return await self._service.jobs.start(call, "copy-in", self.container.name, request, reads=archive)
+
+    async def _copy_out(self, call: Call, path: str, output: int, options: Options) -> str:
+        options.finish()
+        request = {"name": self.container.name, "path": path}
+        return await self._service.jobs.start(call, "copy-out", self.container.name, request, writes=output)
+
+    async def _commit(self, call: Call, reference: str, options: Options) -> str:
+        request = {
+            "name": self.container.name,
+            "reference": reference,
+            "changes": options.take_texts("changes"),
+            "author": options.take_text("author"),
+            "message": options.take_text("message"),
+            "format": options.take_text("format"),
+            "pause": options.take_flag("pause", True),
+            "squash": options.take_flag("squash"),
+        }
+        options.finish()
+        return await self._service.jobs.start(call, "commit", self.container.name, request)
+
+    async def _diff(self, call: Call, output: int, options: Options) -> str:
+        options.finish()
+        name = self.container.name
+        return await self._service.jobs.start(call, "diff", name, {"name": name}, writes=output)
 
     async def _logs(self, call: Call, options: Options) -> Reply:
         words = ["logs"]

@@ -148,7 +148,9 @@ class Job(Provider):
 
     def _take_progress(self, phase: str, item: str, done: int, total: int) -> None:
         self.phase = str(phase)
-        if item.startswith("sha") and (item in self._items or len(self._items) < MAX_ITEMS):
+        if (item.startswith("sha") or phase == "copy") and (
+            item in self._items or len(self._items) < MAX_ITEMS
+        ):
             self._items[item] = (self.phase, max(0, int(done)), max(0, int(total)))
         self._report("Phase", "Progress", "BytesDone", "BytesTotal", "Items")
 
@@ -177,7 +179,7 @@ class Job(Provider):
     def list_fields(self) -> dict[str, str]:
         """The fields of messages about it."""
         about = {}
-        if self.operation in ("exec", "export"):
+        if self.operation in ("commit", "copy-in", "copy-out", "diff", "exec", "export"):
             about = describe_container(self.target)
         elif self.operation in ("pull", "push", "save", "import"):
             about = {"IMAGE_NAME": self.target}

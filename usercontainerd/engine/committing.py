@@ -11,6 +11,7 @@ import os
 import time
 from contextlib import ExitStack, nullcontext
 
+from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.engine.archive_input import open_nameless, write_all
 from usercontainerd.engine.archive_members import copy_checked
 from usercontainerd.engine.archive_output import read_pieces
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from usercontainerd.store.records import ImageRecord
     from usercontainerd.store.worker import Worker
 
+FORMS = {"oci": ManifestForm.OCI, "docker": ManifestForm.DOCKER}
 _PIECE = 1024 * 1024
 # What docker noted of the container that made an image, long ago: of another container than this.
 _FORMER = ("container", "container_config", "docker_version")
@@ -110,6 +112,15 @@ class CommitSource:
     ) -> None:
         """Hand the new layer's archive to ``write``."""
         copy_checked(read_pieces(self._fd), blob, write, progress, "commit")
+
+
+def parse_form(text: str) -> ManifestForm:
+    """``oci`` (also if empty) or ``docker``. Raises ``InvalidArgument``."""
+    if text not in ("", *FORMS):
+        raise InvalidArgument(
+            f'"{text}" is no format of an image', hint=f"possible are {' and '.join(FORMS)}"
+        )
+    return FORMS[text or "oci"]
 
 
 def commit_container(

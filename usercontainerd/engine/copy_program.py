@@ -8,7 +8,8 @@ A process of its own, since only one with a single thread can join a user namesp
           <--------------------------------   {"found": …}: what the path stands for (only when reading)
           <--------------------------------   {"progress": bytes} where the caller does not see them pass
     the archive, one way or the other
-          <--------------------------------   {"warnings": […]} or {"error": …, "what": …, "where": …, "hint": …}
+          <--------------------------------   {"warnings": […]}, {"broken": true} if nobody reads the archive,
+                                              or {"error": …, "what": …, "where": …, "hint": …}
 
 From the moment when the container's root is our own nothing is imported any more: it would be code of the container.
 No path of the container's leads out of its root, and no process of it sees this one: we are not in its PID namespace.
@@ -213,7 +214,7 @@ def main(arguments: list[str], environment: dict[str, str]) -> int:
     except UsercontainerError as error:
         outcome = describe_error(error)
     except BrokenPipeError:
-        return 1
+        outcome = {"broken": True}
     except OSError as error:
         outcome = describe_error(HostError(f"cannot copy: {error.strerror}", where=error.filename))
     try:

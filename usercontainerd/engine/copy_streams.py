@@ -6,6 +6,7 @@ import os
 import resource
 
 from usercontainerd.base.errors import InvalidFormat
+from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.kernel.trees import remove_entry
 from usercontainerd.store.tarreader import TarReader
 from usercontainerd.store.treewriter import TreeWriter, explain_write, make_temporary_name
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from usercontainerd.store.treewriter import Manner
 
 PIECE = 1 << 18
+MAX_PADDING = 16 << 20  # bytes that may follow the end of an archive: tar rounds up to its records
 
 
 class ArchiveSource:
@@ -51,10 +53,15 @@ def read_pieces(fd: int, count: Callable[[int], object]) -> Iterator[bytes]:
 
 
 def write_pieces(fd: int, data: bytes, count: Callable[[int], object]) -> None:
-    """Write all of ``data``. Raises ``BrokenPipeError`` if nobody reads."""
+    """Write all of ``data``. Raises ``BrokenPipeError`` if nobody reads, ``StoreError`` if there is no room."""
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise explain_write_error(error, "the archive") from error
     count(len(data))
 
 
@@ -67,7 +74,7 @@ def write_target(target: Target, manner: Manner, pieces: Iterator[bytes]) -> lis
     source = ArchiveSource(pieces)
     try:
         warnings = TreeWriter(target.at, manner, staged or target.name).write(TarReader(source))
-        for _ in source.pieces(1 << 62):
+        for _ in source.pieces(MAX_PADDING):
             pass  # what follows the end marks: who writes it shall not find nobody there
         if staged is not None and target.name is not None:
             os.rename(staged, target.name, src_dir_fd=target.at, dst_dir_fd=target.at)

@@ -6,6 +6,7 @@ host's is this one: what it reads and writes is the caller's own.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -118,6 +119,8 @@ class CopyProcess:
                 hint="was it killed, or out of memory?",
             )
         word: dict[str, Any] = json.loads(line)
+        if "broken" in word:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         if "error" in word:
             error = make_error(word)
             if error.where is not None and error.where.startswith("/"):
@@ -289,7 +292,7 @@ def copy_between(context: Context, where: ContainerPath, other: ContainerPath, h
                 reader = -1
                 try:
                     warnings = sender.finish()
-                except RuntimeFailure as error:
+                except (RuntimeFailure, BrokenPipeError) as error:
                     os.close(writer)
                     writer = -1
                     receiver.finish()

@@ -168,6 +168,62 @@ def export(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     return {"warnings": export_container(context, request["name"], path=None, stdout=0)}
 
 
+def copy_in(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """The archive from descriptor 0 into the directory ``path`` of container ``name``; ``exact``, ``overwrite``."""
+    from usercontainerd.engine.copying import ContainerPath, Copying, copy_archive_in
+
+    where = ContainerPath(request["name"], request["path"])
+    how = Copying(
+        exact=request["exact"], overwrite=request["overwrite"], report=report_bytes(request["path"])
+    )
+    return {"warnings": copy_archive_in(context, where, 0, how)}
+
+
+def copy_out(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """What is at ``path`` of container ``name`` as an archive to descriptor 0."""
+    from usercontainerd.engine.copying import ContainerPath, Copying, copy_archive_out
+
+    where = ContainerPath(request["name"], request["path"])
+    how = Copying(report=report_bytes(request["path"]))
+    return {"warnings": copy_archive_out(context, where, 0, how)}
+
+
+def report_bytes(item: str) -> Callable[[int], object]:
+    """A report of bytes that have passed, of an amount that nobody knows."""
+    from usercontainerd.engine.phases import Phase
+
+    reporter = Reporter()
+    return lambda done: reporter(Phase.COPY, item, done, 0)
+
+
+def commit(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """An image of container ``name``, called ``reference`` if that is not empty; see ``Commit`` for the rest."""
+    from usercontainerd.engine.committing import Commit, commit_container, parse_form
+
+    how = Commit(
+        changes=request["changes"],
+        author=request["author"],
+        message=request["message"],
+        form=parse_form(request["format"]),
+        pause=request["pause"],
+        squash=request["squash"],
+    )
+    record, warnings = commit_container(
+        context, request["name"], request["reference"] or None, how, progress=Reporter()
+    )
+    return {"image": str(record.id), "warnings": warnings}
+
+
+def diff(context: Context, request: dict[str, Any]) -> dict[str, Any]:
+    """What container ``name`` has changed, to descriptor 0: letter, blank, path and a NUL each."""
+    from usercontainerd.engine.archive_output import write_out
+    from usercontainerd.engine.container_changes import list_container_changes
+
+    for change in list_container_changes(context, request["name"]):
+        write_out(0, change.kind.encode() + b" " + change.path + b"\0", "the output")
+    return {}
+
+
 def prune(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """Images that nothing uses; ``all`` or those without a name."""
     from usercontainerd.engine.image_removal import prune_images
@@ -219,6 +275,10 @@ def sweep(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
 
 OPERATIONS: dict[str, Operation] = {
     "check": check,
+    "commit": commit,
+    "copy-in": copy_in,
+    "copy-out": copy_out,
+    "diff": diff,
     "doctor": doctor,
     "export": export,
     "import": import_archive,

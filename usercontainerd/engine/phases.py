@@ -20,4 +20,5 @@ class Phase(StrEnum):
     MOUNT = "mount"  # a push: the registry has it in another repository
     COMPRESS = "compress"
     UPLOAD = "upload"
+    COPY = "copy"  # files of a container; the item is the path in it
     DONE = "done"
