@@ -195,7 +195,7 @@ def test_services_of_the_host(tmp_path: Path) -> None:
         plan = {"ask": [["host.containers.internal", public], *closed, ["::1", six], ["2001:db8::1", six]]}
         found = look(tmp_path / "out", plan, "")
     assert found["asked"][0] == "the host"
-    assert found["interfaces"] == ["eth0", "lo"]
+    assert found["interfaces"] == ["lo", "uplink0"]
     assert found["tun_flags"] & 0x800  # IFF_PERSIST: no stop waits for the kernel to take it down
     assert set(found["asked"][1:]) <= {"ConnectionRefusedError", "TimeoutError", "OSError"}
     assert found["ping"] == "answered"
@@ -240,7 +240,14 @@ def test_ports_need_a_network(container: Make) -> None:
 def test_pasta_dies_with_the_unit(serving: Serve) -> None:
     one = serving([])
     one.start()
-    pids = [int(line) for line in (one.cgroup / "container/cgroup.procs").read_text().split()]
-    assert [Path(f"/proc/{pid}/comm").read_text()[:5] for pid in pids if pid != one.pid] == ["pasta"]
+    pids: list[int] = []
+
+    def only_pasta() -> bool:
+        pids[:] = map(int, (one.cgroup / "container/cgroup.procs").read_text().split())
+        return [
+            run("ps", "-o", "comm=", "-p", str(pid), check=False).stdout[:5] for pid in pids if pid != one.pid
+        ] == ["pasta"]
+
+    wait_until(only_pasta, "the launcher's end")  # which comes a moment after READY
     one.stop()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

@@ -1,10 +1,12 @@
 """Where things lie: the XDG directories and the files below them.
 
-Imports ``os`` only: the launcher and the generator load this on their fast paths. Only the doors read the
+Imports ``sys`` only: the launcher and the generator load this on their fast paths. Only the doors read the
 environment; they hand it to ``Paths.from_environment``.
 """
 
 from __future__ import annotations
+
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,3 +83,23 @@ class Paths:
     def crun_root(self) -> str:
         """crun's state directory (``crun --root``)."""
         return f"{self.runtime}/crun"
+
+
+def parent_of(path: str) -> str:
+    """os.path.dirname(), for where ``os`` is not imported."""
+    return path.rpartition("/")[0] or ("/" if path.startswith("/") else "")
+
+
+def decode_path(data: bytes) -> str:
+    """os.fsdecode(), for where ``os`` is not imported: paths may be of any bytes."""
+    return data.decode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def encode_path(path: str) -> bytes:
+    """os.fsencode(), the other way."""
+    return path.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def decode_environment(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The environment as ``os.environ`` has it, from that of ``posix``."""
+    return {decode_path(name): decode_path(value) for name, value in raw.items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
-import struct
+import posix as os
+import sys
 import time
 
 from usercontainerd.base.errors import Busy, StoreError
+from usercontainerd.base.paths import parent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _counter = 0
 def _temporary_name(path: str) -> str:
     global _counter
     _counter += 1
-    directory, base = os.path.split(path)
+    directory, base = parent_of(path), path.rpartition("/")[2]
     # A leading dot and a fixed prefix, so that a sweep knows what a killed process has left.
     return f"{directory}/.new-{os.getpid()}-{time.monotonic_ns()}-{_counter}-{base[:60]}"
 
@@ -43,7 +44,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True
             os.close(fd)
         os.rename(temporary, path)
         if sync:
-            sync_directory(os.path.dirname(path))
+            sync_directory(parent_of(path))
     except OSError as error:
         try:
             os.unlink(temporary)
@@ -111,8 +112,8 @@ class FileLock:
         except OSError as error:
             raise explain_write_error(error, self.path) from error
         kind = fcntl.F_WRLCK if self.exclusive else fcntl.F_RDLCK
-        # struct flock of 64-bit Linux; l_pid must be 0 for an OFD lock (fcntl(2)).
-        request = struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+        # struct flock of 64-bit Linux, of which all but the kind is 0: the whole file, no process (fcntl(2)).
+        request = kind.to_bytes(2, sys.byteorder) + bytes(30)
         try:
             fcntl.fcntl(fd, 38 if self.wait else 37, request)  # F_OFD_SETLKW, F_OFD_SETLK
         except OSError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from usercontainerd.base.errors import HostError
+from usercontainerd.base.paths import decode_path, parent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def read_cgroup(process: int | str) -> str | None:
     """The path of a process's cgroup in the unified hierarchy (/proc/[pid]/cgroup); None if it has none, or is gone."""
     for line in read_kernel_file(f"/proc/{process}/cgroup").split(b"\n"):
         if line.startswith(b"0::"):
-            return os.fsdecode(line[3:])
+            return decode_path(line[3:])
     return None
 
 
@@ -44,7 +45,7 @@ def read_own_cgroup() -> str | None:
 
 def find_cgroup_mount() -> str:
     """Where the unified hierarchy is mounted."""
-    return "/sys/fs/cgroup" if os.path.exists("/sys/fs/cgroup/cgroup.procs") else "/sys/fs/cgroup/unified"
+    return "/sys/fs/cgroup" if os.access("/sys/fs/cgroup/cgroup.procs", os.F_OK) else "/sys/fs/cgroup/unified"
 
 
 def write_file(path: str, text: str) -> None:
@@ -90,7 +91,7 @@ def kill_until_empty(groups: Sequence[str], patience: float) -> None:
 def _list_others(group: str) -> list[int]:
     """The processes of a cgroup but ourselves; not those of an outer PID namespace, which show as 0."""
     try:
-        with open(f"{group}/cgroup.procs", encoding="ascii") as file:
+        with open(f"{group}/cgroup.procs", encoding="utf-8") as file:
             return [pid for pid in map(int, file) if pid not in (0, os.getpid())]
     except OSError:
         return []
@@ -105,7 +106,7 @@ def kill_leftovers(patience: float = 2.0) -> None:
     own = read_own_cgroup()
     if own is None or own.rsplit("/", 1)[-1] != SUBGROUP:
         return
-    unit = find_cgroup_mount() + os.path.dirname(own)
+    unit = find_cgroup_mount() + parent_of(own)
     kill_until_empty((f"{unit}/{SUBGROUP}", f"{unit}/{ASIDE}"), patience)
 
 
@@ -140,7 +141,7 @@ def leave_subgroup() -> None:
     own = read_own_cgroup()
     if own is None or own.rsplit("/", 1)[-1] != SUBGROUP:
         return
-    group = f"{find_cgroup_mount()}{os.path.dirname(own)}/{ASIDE}"
+    group = f"{find_cgroup_mount()}{parent_of(own)}/{ASIDE}"
     try:
         os.mkdir(group, 0o755)
     except FileExistsError:
@@ -159,7 +160,7 @@ def repeat_limits(limits: Sequence[tuple[str, str]]) -> None:
     group = find_cgroup_mount() + own
     for controller in sorted({file.partition(".")[0] for file, _ in limits}):
         try:
-            write_file(f"{os.path.dirname(group)}/cgroup.subtree_control", f"+{controller}")
+            write_file(f"{parent_of(group)}/cgroup.subtree_control", f"+{controller}")
         except OSError:
             continue
         for file, value in limits:

@@ -5,7 +5,7 @@ Imports nothing heavy: the launcher loads it.
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from usercontainerd.base.errors import HostError, SubIdsMissing
 
@@ -206,16 +206,10 @@ def start_map_writers(pid: int, id_map: IdMap) -> list[tuple[str, int]]:
 
 
 def _start_map_writer(arguments: list[str]) -> int:
-    """fork(2), not posix_spawn(3): that one waits for the execve(2), and the two setuid programs shall overlap."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.execve(arguments[0], arguments, {"PATH": "/usr/bin:/bin"})
-        except OSError as error:
-            os.write(2, f"{arguments[0]}: cannot run: {error.strerror}\n".encode())
-        finally:
-            os._exit(127)
-    return pid
+    try:
+        return os.posix_spawn(arguments[0], arguments, {"PATH": "/usr/bin:/bin"})
+    except OSError as error:
+        raise HostError(f"cannot run: {error.strerror}", where=arguments[0]) from error
 
 
 def finish_map_writers(started: list[tuple[str, int]]) -> None:

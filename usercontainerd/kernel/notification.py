@@ -6,7 +6,7 @@ Uses ``_socket``: importing ``socket`` costs 8 ms more.
 from __future__ import annotations
 
 import _socket
-import os
+import posix as os
 import sys
 
 from usercontainerd.base.errors import HostError
@@ -64,11 +64,11 @@ def write_line(text: str, priority: int, environment: Mapping[str, str]) -> None
     """Write a line to standard error; where that is the journal's, with its priority (sd-daemon(3)): 3 is an error,
     4 a warning, 5 a notice.
     """
-    prefix = f"<{priority}>" if _is_journal(environment.get("JOURNAL_STREAM", "")) else ""
+    prefix = f"<{priority}>" if is_journal(environment.get("JOURNAL_STREAM", "")) else ""
     os.write(2, f"{prefix}{text}\n".encode("utf-8", "replace"))
 
 
-def _is_journal(stream: str) -> bool:
+def is_journal(stream: str) -> bool:
     """Tell whether standard error is ``$JOURNAL_STREAM``, ``DEVICE:INODE`` (systemd.exec(5))."""
     try:
         status = os.fstat(2)

@@ -72,13 +72,20 @@ def mount(
     source: str, target: str, filesystem: str | None, flags: int = 0, options: str | None = None
 ) -> None:
     """mount(2). ``options`` must not hold text from outside: its commas are syntax."""
-    _mount(
+    mount_raw(
         os.fsencode(source),
         os.fsencode(target),
         None if filesystem is None else filesystem.encode(),
         flags,
         None if options is None else os.fsencode(options),
     )
+
+
+def mount_raw(
+    source: bytes, target: bytes, filesystem: bytes | None, flags: int, options: bytes | None
+) -> None:
+    """mount(2), of bytes."""
+    _mount(source, target, filesystem, flags, options)
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:

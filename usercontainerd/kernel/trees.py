@@ -5,8 +5,9 @@ Those have odd modes, foreign owners and deep nesting.
 
 from __future__ import annotations
 
-import os
-import stat
+import posix as os
+
+from usercontainerd.base.paths import parent_of
 
 MAX_DEPTH = 100  # directories that are open at the same time
 
@@ -19,10 +20,12 @@ def make_private_directories(path: str) -> None:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        if not os.path.isdir(path):
+        import stat
+
+        if not stat.S_ISDIR(os.stat(path).st_mode):
             raise
     except FileNotFoundError:
-        make_private_directories(os.path.dirname(path))
+        make_private_directories(parent_of(path))
         os.mkdir(path, 0o700)
 
 
@@ -33,11 +36,11 @@ def remove_tree(path: str) -> bool:
     belongs to subordinate IDs can only be removed inside the user namespace: then False comes back.
     """
     try:
-        parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        parent = os.open(parent_of(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     try:
-        return remove_entry(parent, os.path.basename(path))
+        return remove_entry(parent, path.rpartition("/")[2])
     finally:
         os.close(parent)
 
@@ -132,6 +135,8 @@ def measure_tree(directory: int, name: str) -> int:
 
     ``directory`` is a descriptor. What cannot be read counts nothing.
     """
+    import stat
+
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
     size = 0
     seen: set[tuple[int, int]] = set()

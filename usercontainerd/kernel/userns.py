@@ -7,7 +7,7 @@ Only for a single-threaded process that was exec'd for the purpose: a second thr
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 
 from usercontainerd.base.errors import HostError, UsercontainerError
 from usercontainerd.kernel.idmap import IdMap, finish_map_writers, start_map_writers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from usercontainerd.definition.model import Port
-from usercontainerd.kernel.tap import NAME as TAP_NAME
 
 PASTA = "/usr/bin/pasta"
 # Link-local addresses that Podman uses for the same purposes: scripts may know them.
@@ -15,8 +14,6 @@ def plan_pasta_arguments(ports: tuple[Port, ...]) -> tuple[str, ...]:
     """Return pasta's arguments but for the namespaces: published ports in, everything out, nothing else."""
     arguments = [
         "--config-net",
-        "--ns-ifname",
-        TAP_NAME,
         "--quiet",
         "--no-netns-quit",
         "--dns-forward",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.names import is_container_name
-from usercontainerd.base.paths import Paths
+from usercontainerd.base.paths import Paths, parent_of
 from usercontainerd.kernel.cgroups import (
     ASIDE,
     SUBGROUP,
@@ -36,7 +36,7 @@ def list_groups(own_cgroup: str | None) -> list[str]:
     """The container's cgroups, as directories; none if we are not the ``ExecStopPost=`` of a delegated unit."""
     if own_cgroup is None or not own_cgroup.endswith("/.control"):
         return []
-    unit = find_cgroup_mount() + os.path.dirname(own_cgroup)
+    unit = find_cgroup_mount() + parent_of(own_cgroup)
     return [f"{unit}/{SUBGROUP}", f"{unit}/{ASIDE}"]
 
 
@@ -53,11 +53,11 @@ def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
     """Put away what the container left; its init is dead. ``environment`` is what systemd says of the run."""
     bundle = paths.bundle(name)
     caller = None
-    if os.path.lexists(f"{bundle}/caller"):
+    if os.access(f"{bundle}/caller", os.F_OK, follow_symlinks=False):
         from usercontainerd.runtime.caller import call
 
         caller = call(bundle)
-    ran = caller is not None and os.path.lexists(f"{bundle}/pid")
+    ran = caller is not None and os.access(f"{bundle}/pid", os.F_OK, follow_symlinks=False)
     lived = record_exit(paths, name, environment)
     groups = list_groups(read_own_cgroup())
     if groups and is_frozen(groups[0]):
@@ -65,7 +65,7 @@ def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
         from usercontainerd.kernel.freezer import thaw_group
 
         thaw_group(groups[0])
-    finish_copier(bundle)
+    finish_copier(bundle, environment)
     # What is left is pasta, and systemd leaves it to us (KillMode=process). Taking down its network lasts as long as
     # everything else here, and begun now, it goes on beside it.
     kill_processes(groups)

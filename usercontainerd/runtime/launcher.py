@@ -20,12 +20,12 @@ This is the hot path of every start: what it imports is fixed by a test.
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import RuntimeFailure, UsercontainerError
 from usercontainerd.base.names import is_container_name, runtime_id, unit_name
-from usercontainerd.base.paths import Paths
+from usercontainerd.base.paths import Paths, encode_path
 from usercontainerd.kernel.cgroups import (
     enter_subgroup,
     kill_leftovers,
@@ -68,6 +68,8 @@ class Launch:
         self.inherited = inherited
         self.notify_socket = inherited.get("NOTIFY_SOCKET")
         self.programs = programs
+        self.device = ""  # the name of pasta's, in the container
+        self.program = ""  # crun's, where it is not that of the plan
         self.output: tuple[int, int] | None = None  # the pipe, where the plan wants one
         self.stdio: Stdio | None = None  # what is not simply the unit's own
         # No NOTIFY_SOCKET or LISTEN_FDS: crun would act on them.
@@ -87,7 +89,7 @@ class Launch:
         log = f"{self.bundle}/crun-{arguments[0]}.log"
         pid = spawn(
             [
-                plan.crun,
+                self.program or plan.crun,
                 "--root",
                 self.paths.crun_root,
                 "--cgroup-manager=disabled",
@@ -99,6 +101,8 @@ class Launch:
             stdout=streams.get(1),
             stderr=streams.get(2),
         )
+        import usercontainerd.kernel.notification  # noqa: F401  # what comes next, imported while crun works
+
         if wait_exit(pid) != 0:
             from usercontainerd.runtime.failure import explain_crun_failure, read_log_tail
 
@@ -142,13 +146,31 @@ def _send(fd: int, message: bytes, who: str) -> None:
         raise PeerGone(f"the launcher's {who} ended early") from error
 
 
+def protect_crun(launch: Launch, plan: LaunchPlan) -> None:
+    """Have crun's program read-only here, and tell it: else it makes itself a copy, and runs that (1 ms).
+
+    That guards it against a container that writes to the program by which it was made (CVE-2019-5736). It is in the
+    bundle, not in its place: a container that has the host's /usr would see it there.
+    """
+    from usercontainerd.kernel.rawmount import bind_read_only
+
+    target = f"{launch.bundle}/crun"
+    try:
+        os.close(os.open(target, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        bind_read_only(encode_path(plan.crun), encode_path(target))
+    except OSError:
+        return  # its own way is as good
+    launch.program = target
+    launch.environment["_LIBCONTAINER_CLONED_BINARY"] = "1"
+
+
 def mount_root(launch: Launch, plan: LaunchPlan) -> None:
     """Mount the container's root: the image's layers below a writable one.
 
     The option string holds only our own relative names (symlinks in the bundle), so neither its length nor a comma
     or colon in a path can matter (overlayfs.rst).
     """
-    from usercontainerd.kernel.syscalls import mount
+    from usercontainerd.kernel.rawmount import mount
     from usercontainerd.runtime.remains import layer_directory
 
     os.chdir(launch.bundle)
@@ -163,14 +185,14 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
     speed = "" if plan.keep else ",volatile"
     try:
         mount(
-            "overlay",
-            "rootfs",
-            "overlay",
+            b"overlay",
+            b"rootfs",
+            b"overlay",
             0,
-            f"lowerdir={lower},upperdir=upper,workdir=work,userxattr{speed}",
+            f"lowerdir={lower},upperdir=upper,workdir=work,userxattr{speed}".encode(),
         )
     except OSError as error:
-        gone = [link for link in lower.split(":") if link and not os.path.exists(link)]
+        gone = [link for link in lower.split(":") if link and not os.access(link, os.F_OK)]
         if gone:
             raise RuntimeFailure(
                 "the image was removed just now", where=launch.name, hint="start it again to have it pulled"
@@ -217,15 +239,15 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     _send(outgoing, b"u", "parent")
     # All that need not come before is done while the parent maps the IDs: the imports take about as long as newuidmap.
     import usercontainerd.kernel.atomicfile
-    import usercontainerd.kernel.notification
-    import usercontainerd.kernel.spawning
-    import usercontainerd.kernel.syscalls  # noqa: F401
+    import usercontainerd.kernel.rawmount
+    import usercontainerd.kernel.spawning  # noqa: F401
     from usercontainerd.runtime.remains import discard_layer, discard_runtime_state
 
     if plan.network == "pasta":
         from usercontainerd.kernel.tap import make_persistent_tap
 
-        make_persistent_tap()
+        make_persistent_tap(launch.device)
+    protect_crun(launch, plan)
     discard_runtime_state(launch.paths, launch.name)
     trash = None if plan.keep else discard_layer(launch.paths, launch.name)
     _receive(incoming, b"m", "parent")
@@ -254,7 +276,7 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
     launch.crun(plan, *create, streams=streams)
     if launch.output is not None:
         os.close(launch.output[1])
-    with open(f"{launch.bundle}/pid", encoding="ascii") as file:
+    with open(f"{launch.bundle}/pid", encoding="utf-8") as file:
         init = int(file.read())
     if plan.init_system:
         leave_subgroup()
@@ -293,6 +315,8 @@ def start_pasta(launch: Launch, plan: LaunchPlan, child: int) -> int:
 
     arguments = [
         *plan.pasta,
+        "--ns-ifname",
+        launch.device,
         "--userns",
         f"/proc/{child}/ns/user",
         "--netns",
@@ -334,13 +358,21 @@ def launch_container(launch: Launch) -> None:
     kill_leftovers()
     plan = obtain_plan(launch)
     repeat_limits(plan.cgroup)
-    if plan.terminal or plan.interactive or os.path.lexists(f"{launch.bundle}/caller"):
+    if (
+        plan.terminal
+        or plan.interactive
+        or os.access(f"{launch.bundle}/caller", os.F_OK, follow_symlinks=False)
+    ):
         from usercontainerd.runtime.stdio import Stdio
 
         launch.stdio = Stdio(launch.bundle, plan)
     if plan.pipe and not (launch.stdio is not None and {1, 2} <= launch.stdio.streams.keys()):
         launch.output = os.pipe()
         os.fchmod(launch.output[1], 0o622)  # to be opened by name by users that the command goes over to, too
+    if plan.network == "pasta":
+        from usercontainerd.kernel.tap import read_device_name
+
+        launch.device = read_device_name()
     child_reads, parent_writes = os.pipe()
     parent_reads, child_writes = os.pipe()
     child = os.fork()

@@ -2,7 +2,7 @@
 
 Preparing a bundle is slow (JSON, TOML, maybe a pull); starting it must not be. So ``prepare`` leaves a text file
 that is read with ``str.split``, and which lists the files it was made from: as long as each has the same stamp, the
-bundle is current. Imports nothing but ``os``.
+bundle is current. Imports next to nothing.
 
 Format: a line ``usercontainerd-plan 1 VERSION``, then ``key value`` lines; in values, backslash and newline are
 written ``\\\\`` and ``\\n``.
@@ -10,8 +10,9 @@ written ``\\\\`` and ``\\n``.
 
 from __future__ import annotations
 
-import os
+import posix as os
 
+from usercontainerd.base.paths import decode_path
 from usercontainerd.kernel.idmap import IdMap, parse_id_map
 
 TYPE_CHECKING = False
@@ -217,4 +218,4 @@ def read_plan(path: str, version: str | None) -> LaunchPlan | None:
             data += chunk
     finally:
         os.close(fd)
-    return parse_plan(os.fsdecode(data), version)
+    return parse_plan(decode_path(data), version)

@@ -5,7 +5,7 @@ Everything here is safe to repeat and to interrupt: renames first, deletion afte
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from usercontainerd.base.names import runtime_id
 from usercontainerd.kernel.trees import make_private_directories, remove_file, remove_tree
@@ -40,7 +40,11 @@ def record_exit(paths: Paths, name: str, environment: Mapping[str, str]) -> floa
         started = 0.0  # it never came to run
     data, finished = paths.container_data(name), time.time()
     summary = read_summary(f"{paths.bundle(name)}/summary")
-    if summary is not None and summary.definition and not os.path.lexists(summary.definition):
+    if (
+        summary is not None
+        and summary.definition
+        and not os.access(summary.definition, os.F_OK, follow_symlinks=False)
+    ):
         remove_file(exit_file(data))
         return None
     try:
@@ -77,7 +81,7 @@ def discard_layer(paths: Paths, name: str) -> str | None:
             os.rename(layer, target)
             return target
         except FileNotFoundError:
-            if not os.path.lexists(layer):
+            if not os.access(layer, os.F_OK, follow_symlinks=False):
                 return None
             make_private_directories(trash)
     return None

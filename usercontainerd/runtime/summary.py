@@ -3,13 +3,14 @@
 Reading TOML or JSON for each line of ``ps`` would cost more than all the rest. ``prepare`` leaves a summary in the
 bundle, true for what runs; the same format, with stamps of the files it was made from, serves as a cache for what
 does not run. ``cleanup`` leaves the end of a run in the container's data directory, since systemd forgets a unit
-that has ended well. Imports nothing but ``os``.
+that has ended well. Imports next to nothing.
 """
 
 from __future__ import annotations
 
-import os
+import posix as os
 
+from usercontainerd.base.paths import decode_path
 from usercontainerd.runtime.plan import escape_line, stamp_path, unescape_line
 
 TYPE_CHECKING = False
@@ -186,7 +187,7 @@ def _read(path: str) -> str | None:
     except OSError:
         return None
     try:
-        return os.fsdecode(os.read(fd, _LIMIT))
+        return decode_path(os.read(fd, _LIMIT))
     except OSError:
         return None
     finally:

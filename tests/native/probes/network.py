@@ -78,7 +78,7 @@ def main(output: str, text: str) -> None:
         "ping": ping("127.0.0.1"),
         "interfaces": sorted(os.listdir("/sys/class/net")),
         "tun_flags": int(flags, 16)
-        if (flags := read_text("/sys/class/net/eth0/tun_flags")).startswith("0x")
+        if (flags := read_text("/sys/class/net/uplink0/tun_flags")).startswith("0x")
         else 0,
         "routes": read_text("/proc/net/route").splitlines()[1:],
         "resolv.conf": read_text("/etc/resolv.conf"),

@@ -10,7 +10,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[3]
 # The cost of each, measured with `python3 -X importtime`: 3 to 200 ms.
 HEAVY = {
-    "argparse", "asyncio", "ctypes", "dataclasses", "dbus_next", "enum", "inspect", "json", "logging", "pathlib",
+    "argparse", "asyncio", "ctypes", "dataclasses", "dbus_next", "enum", "inspect", "json", "logging", "os", "pathlib",
     "pyroute2", "re", "requests", "shutil", "socket", "subprocess", "systemd", "tempfile", "toml", "tomllib",
     "typing", "urllib",
 }  # fmt: skip
@@ -45,8 +45,17 @@ def test_launcher_imports_little() -> None:
     }
 
 
+def test_what_the_launcher_imports_later_is_light_too() -> None:
+    later = ("kernel.atomicfile", "kernel.notification", "kernel.rawmount", "kernel.spawning", "kernel.tap")
+    modules = loaded_modules(f"import {', '.join(f'usercontainerd.{name}' for name in later)}")
+    modules |= loaded_modules("import usercontainerd.runtime.copier, usercontainerd.runtime.remains")
+    assert not modules & HEAVY
+
+
 def test_cleanup_imports_little() -> None:
-    modules = loaded_modules("import usercontainerd.runtime.cleanup")
+    modules = loaded_modules(
+        "import usercontainerd.runtime.cleanup, usercontainerd.runtime.summary, usercontainerd.kernel.unixdiag"
+    )
     assert not modules & HEAVY
     assert "usercontainerd.kernel.userns" not in modules
 

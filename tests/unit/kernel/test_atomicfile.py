@@ -25,7 +25,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     def fail(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr("posix.fsync", fail)
     with pytest.raises(StoreError, match=r"No space left.*free some space"):
         write_atomic(str(path), b"new")
     assert path.read_bytes() == b"old"

@@ -31,7 +31,7 @@ def start(bundle: Path) -> tuple[int, int, int]:
 
 
 def test_without_a_copier_nothing_waits(tmp_path: Path) -> None:
-    assert not copier.finish_copier(str(tmp_path))
+    assert not copier.finish_copier(str(tmp_path), {})
 
 
 def test_it_stays_until_it_is_finished(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_it_stays_until_it_is_finished(tmp_path: Path) -> None:
     assert os.read(output, 100) == b"last words\n"
     time.sleep(0.1)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    assert copier.finish_copier(str(tmp_path))
+    assert copier.finish_copier(str(tmp_path), {})
     assert os.waitpid(pid, 0)[1] == 0
     os.close(output)
     assert os.listdir(tmp_path) == []
@@ -53,7 +53,7 @@ def test_who_keeps_the_pipe_open_is_not_waited_for_long(
     monkeypatch.setattr(copier, "PATIENCE", 0.2)
     write_end, output, pid = start(tmp_path)
     before = time.monotonic()
-    assert copier.finish_copier(str(tmp_path))
+    assert copier.finish_copier(str(tmp_path), {})
     assert 0.2 <= time.monotonic() - before < 1.5
     os.close(write_end)
     os.kill(pid, 9)
@@ -67,7 +67,7 @@ def test_a_copier_that_was_killed_is_not_waited_for(tmp_path: Path, monkeypatch:
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     before = time.monotonic()
-    assert copier.finish_copier(str(tmp_path))
+    assert copier.finish_copier(str(tmp_path), {})
     assert time.monotonic() - before < 5
     os.close(write_end)
     os.close(output)
@@ -77,6 +77,6 @@ def test_what_an_interrupted_clean_up_left_does_no_harm(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / copier.FIFO)
     write_end, output, pid = start(tmp_path)
     os.close(write_end)
-    assert copier.finish_copier(str(tmp_path))
+    assert copier.finish_copier(str(tmp_path), {})
     assert os.waitpid(pid, 0)[1] == 0
     os.close(output)
