@@ -14,6 +14,8 @@ TEXT = f'image = "{BUSYBOX}"\ncommand = ["sleep", "100000"]\nnetwork = "none"\ns
 def test_memory(container: Callable[..., Container]) -> None:
     one = container(f'{TEXT}[resources]\nmemory = "32M"\n')
     one.start()
+    shown = run("usercontainer", "stats", "--no-stream", "--format={{.MemUsage}} {{.PIDs}}", one.name).stdout
+    assert shown.endswith(" / 33.55MB 1\n"), shown
     eat = "head -c 64m /dev/zero | tail > /dev/null"
     result = run("usercontainer", "exec", one.name, "sh", "-c", eat, check=False)
     assert result.returncode != 0

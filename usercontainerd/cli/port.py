@@ -7,6 +7,7 @@ from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 from usercontainerd.cli.selection import LATEST, list_all
 from usercontainerd.engine.lookup import SHORT_ID, resolve_name
+from usercontainerd.runtime.summary import parse_ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,20 +61,11 @@ def find_container(call: Call, containers: list[Container], word: str) -> Contai
 
 
 def read_ports(container: Container) -> Iterator[tuple[str, str]]:
-    """Each published port, as (``80/tcp``, ``0.0.0.0:8080``), from what the list shows of them."""
-    for part in filter(None, container.summary.ports.split(", ")):
-        outside, _, inside = part.partition("->")
-        address, _, hosts = outside.rpartition(":")
-        ports, _, protocol = inside.partition("/")
-        (first, last), (inner, _) = (parse_range(text) for text in (hosts, ports))
-        for offset in range(last - first + 1):
-            yield f"{inner + offset}/{protocol}", f"{address}:{first + offset}"
-
-
-def parse_range(text: str) -> tuple[int, int]:
-    """``80``, ``80-82``."""
-    first, _, last = text.partition("-")
-    return int(first), int(last or first)
+    """Each published port: (``80/tcp``, ``0.0.0.0:8080``)."""
+    for address, outer, inner, length, protocol in parse_ports(container.summary.ports):
+        shown = f"[{address}]" if ":" in address else address
+        for offset in range(length):
+            yield f"{inner + offset}/{protocol}", f"{shown}:{outer + offset}"
 
 
 VERBS = {"port": (PORT, run_port)}
