@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from usercontainerd.store.treewriter import Manner
 
 PIECE = 1 << 18
+PIPE_SIZE = 1 << 20
 MAX_PADDING = 16 << 20  # bytes that may follow the end of an archive: tar rounds up to its records
 
 
@@ -43,6 +45,16 @@ class ArchiveSource:
             view, self._piece = self._piece[:count], self._piece[count:]
             count -= len(view)
             yield view
+
+
+def open_pipe() -> tuple[int, int]:
+    """A pipe for an archive: (reading end, writing end); larger than others, for fewer changes between both ends."""
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except OSError:
+        pass  # over the user's share of pipe memory: it works with less
+    return reader, writer
 
 
 def read_pieces(fd: int, count: Callable[[int], object]) -> Iterator[bytes]:

@@ -28,7 +28,13 @@ from usercontainerd.engine.copy_paths import (
     parse_source,
 )
 from usercontainerd.engine.copy_root import find_root
-from usercontainerd.engine.copy_streams import raise_file_limit, read_pieces, write_pieces, write_target
+from usercontainerd.engine.copy_streams import (
+    open_pipe,
+    raise_file_limit,
+    read_pieces,
+    write_pieces,
+    write_target,
+)
 from usercontainerd.kernel.spawning import spawn
 from usercontainerd.store.archive import TreeArchiver
 from usercontainerd.store.overlay import MergedDirectory
@@ -218,7 +224,7 @@ def copy_in(context: Context, where: ContainerPath, host: str, how: Copying) -> 
     """
     raise_file_limit()
     place = find_place(host)
-    reader, writer = os.pipe()
+    reader, writer = open_pipe()
     try:
         with start_writing(context, where, reader, place.describe_source(), how, told=False) as process:
             os.close(reader)
@@ -250,7 +256,7 @@ def copy_out(context: Context, where: ContainerPath, host: str, how: Copying) ->
     Set-user-ID bits are left out: those of a container's root would be the caller's. Raises as ``copy_in`` does.
     """
     raise_file_limit()
-    reader, writer = os.pipe()
+    reader, writer = open_pipe()
     try:
         with start_reading(context, where, writer, inside=True, told=False) as process:
             os.close(writer)
@@ -283,7 +289,7 @@ def copy_out(context: Context, where: ContainerPath, host: str, how: Copying) ->
 
 def copy_between(context: Context, where: ContainerPath, other: ContainerPath, how: Copying) -> list[str]:
     """Copy from a container to ``other``; return warnings."""
-    reader, writer = os.pipe()
+    reader, writer = open_pipe()
     try:
         with start_reading(context, where, writer, inside=True, told=False) as sender:
             source = sender.read_source()
