@@ -16,13 +16,15 @@ def read_states() -> dict[str, str]:
     return {verb: row[2] for row in _ROW.finditer(text) for verb in re.findall(r"`([^`]+)`", row[1])}
 
 
-def read_missing_options() -> dict[str, set[str]]:
-    """Return the options that are not there, by verb."""
+def read_missing_options(version: tuple[int, ...] | None = None) -> dict[str, set[str]]:
+    """Return the options that are not there, by verb, of those that a version of Podman has; None: the newest."""
     text = DOCUMENT.read_text(encoding="utf-8").partition("## Options")[2].partition("\n## ")[0]
-    found = {}
+    found: dict[str, set[str]] = {}
     for item in text.split("\n- ")[1:]:
         verb, *options = re.findall(r"`([^`]+)`", item)
-        found[verb] = set(options)
+        since = re.search(r"` of (\d+)\.(\d+):", item)
+        if since is None or version is None or (int(since[1]), int(since[2])) <= version:
+            found.setdefault(verb, set()).update(options)
     return found
 
 

@@ -10,6 +10,12 @@ _VERB = re.compile(r"^  ([a-z][a-z-]*) {2,}\S", re.MULTILINE)
 _OPTION = re.compile(r"^ +(?:-\w, )?(--[a-z][a-z0-9-]*)", re.MULTILINE)
 
 
+def read_version() -> tuple[int, ...]:
+    """Return the version of the Podman that is here, as ``(5, 4)``."""
+    major, minor = run("podman", "version", "--format", "{{.Client.Version}}").stdout.split(".")[:2]
+    return int(major), int(minor)
+
+
 def read_help(*verb: str) -> tuple[list[str], set[str]]:
     """Return the verbs below ``verb``, and its options but ``--help``; an alias is no verb of its own."""
     text = run("podman", *verb, "--help", check=False).stdout  # compose fails where there is none

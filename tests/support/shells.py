@@ -95,7 +95,9 @@ class Shell:
     def forget_line(self) -> None:
         """Take back what is typed, once the shell has seen it all: not by a signal, which would overtake the keys."""
         self.press("\x15")  # Ctrl-U
-        self.run("")
+        # fish may paint its prompt anew at any time: only a command's output tells that it has come so far.
+        self.run("echo ov''er", "over")
+        self.read_until(PROMPT)
 
     def close(self) -> None:
         """End it."""

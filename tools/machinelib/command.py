@@ -20,7 +20,7 @@ from machinelib.hosttools import MachineError
 from machinelib.kernel import KernelPlan, run_kernel_order
 from machinelib.layers import CHECKOUT, obtain_installation
 from machinelib.pip import hash_pip, obtain_pip
-from machinelib.recipe import SUITE, SUITES, Recipe, hash_recipe
+from machinelib.recipe import SUITE, SUITES, choose_recipe, hash_recipe
 from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
 from machinelib.rpmtools import RPM_TOOLS
@@ -139,7 +139,7 @@ def _raise_ended(number: int, _frame: FrameType | None) -> None:
 
 def act_build(options: argparse.Namespace) -> int:
     """Build what is missing."""
-    rootfs = obtain_rootfs(Recipe(options.suite))
+    rootfs = obtain_rootfs(choose_recipe(options.suite))
     say(f"root file system: {rootfs.path}")
     obtain_registry(rootfs, big=False)
     if options.kernel:
@@ -192,7 +192,7 @@ def _choose_lane(options: argparse.Namespace) -> str:
 
 
 def _plan_kernel(options: argparse.Namespace) -> KernelPlan:
-    rootfs = obtain_rootfs(Recipe(options.suite))
+    rootfs = obtain_rootfs(choose_recipe(options.suite))
     image = obtain_labelled_image(rootfs, options.suite) if options.selinux else obtain_disk_image(rootfs)
     layers = [layer.path / "tree" for layer in _obtain_layers(options)[:-1]]
     return KernelPlan(obtain_kernel(rootfs), image, tuple(layers), CHECKOUT, options.memory)
@@ -208,7 +208,7 @@ def _keep_new_machine(name: str, options: argparse.Namespace) -> Iterator[native
 
 
 def _obtain_layers(options: argparse.Namespace) -> list[Artifact]:
-    rootfs = obtain_rootfs(Recipe(options.suite))
+    rootfs = obtain_rootfs(choose_recipe(options.suite))
     layers = [] if options.bare else [obtain_installation(rootfs)]
     add_ons = [add_on for name, add_on in ADD_ONS.items() if getattr(options, name)]
     layers += [obtain_add_on(add_on, rootfs, options.suite) for add_on in add_ons]
@@ -299,7 +299,7 @@ def act_clean(options: argparse.Namespace) -> int:
 
 def _list_needed(suite: str) -> list[str]:
     """What machines of a suite are made of, in this checkout."""
-    rootfs = f"rootfs-{hash_recipe(Recipe(suite))}"
+    rootfs = f"rootfs-{hash_recipe(choose_recipe(suite))}"
     lane = [f"uml-{hash_kernel(rootfs)}", f"image-{hash_image(rootfs)}"]
     lane += [f"pip-{hash_pip(rootfs)}", *(name_add_on(add_on, rootfs) for add_on in ADD_ONS.values())]
     lane += list_image_names(rootfs)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 SUITE = "trixie"
-# Those that a machine can be of: the Debian that is out, and what will be the next one.
-SUITES = (SUITE, "forky")
+# Those that a machine can be of: the Debian that is out, what will be the next one, and the oldest that we run on.
+SUITES = (SUITE, "forky", "bookworm")
+# Packages that a suite does not have, and that are used only where they are there.
+_LACKING = {"bookworm": ("python3-isal",)}
 
 USERS = {"root": 0, "alice": 1000, "bob": 1001}
 
@@ -116,6 +118,12 @@ class Recipe:
     packages: tuple[str, ...] = _PACKAGES
     files: Mapping[str, str] = field(default_factory=lambda: dict(_FILES))
     commands: tuple[str, ...] = _COMMANDS
+
+
+def choose_recipe(suite: str) -> Recipe:
+    """The recipe of a suite's root file system."""
+    lacking = _LACKING.get(suite, ())
+    return Recipe(suite, tuple(package for package in _PACKAGES if package not in lacking))
 
 
 def hash_inputs(*inputs: object) -> str:

@@ -20,6 +20,7 @@ PROGRAMS = {
     "systemd": ("/usr/bin/systemctl",),
 }
 _LIMIT = 20  # seconds
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _VERSION = re.compile(r"^(?:crun version|pasta|systemd) (\S+)")
 
 
@@ -47,10 +48,19 @@ def find_components(runtime_root: str) -> list[Component]:
 def ask_version(path: str, runtime_root: str) -> str:
     """What the program prints for ``--version``; nothing if it cannot be run."""
     # crun wants to know its directory even for that.
-    environment = {"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": runtime_root, "LC_ALL": "C.UTF-8"}
+    environment = {**_ENVIRONMENT, "XDG_RUNTIME_DIR": runtime_root}
+    return _ask(path, "--version", environment) or _ask_at_terminal(path, environment)
+
+
+def ask_help(path: str) -> str:
+    """What the program prints for ``--help``; nothing if it cannot be run."""
+    return _ask(path, "--help", _ENVIRONMENT)
+
+
+def _ask(path: str, option: str, environment: dict[str, str]) -> str:
     try:
         result = subprocess.run(
-            [path, "--version"],
+            [path, option],
             capture_output=True,
             text=True,
             errors="replace",
@@ -60,7 +70,7 @@ def ask_version(path: str, runtime_root: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return result.stdout or result.stderr or _ask_at_terminal(path, environment)
+    return result.stdout or result.stderr
 
 
 def _ask_at_terminal(path: str, environment: dict[str, str]) -> str:

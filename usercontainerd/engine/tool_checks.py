@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-from usercontainerd.engine.components import PROGRAMS, ask_version, parse_version
+from usercontainerd.engine.components import PROGRAMS, ask_help, ask_version, parse_version
 from usercontainerd.engine.doctor import (
     Finding,
     find_program,
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from usercontainerd.trust.policy import Policy
 
 LEAST_CRUN = (1, 8)
-LEAST_PASTA = "20240821"  # the first with --map-guest-addr; its versions are dates
+LEAST_PASTA = "20240821"  # the first with this option; its versions are dates
+_OPTION = "--map-guest-addr"
 _NEEDED_FEATURES = ("+CAP", "+SECCOMP")
 _PACKAGES = {
     "requests": "images cannot be pulled",
@@ -67,15 +68,20 @@ def check_pasta(context: Context) -> Iterator[Finding]:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         yield lost("pasta", "/dev/net/tun cannot be opened", what, "sudo modprobe tun")
         return
-    yield judge_pasta(path, first, what)
+    knows = parse_version(first) != "unknown" or _OPTION in ask_help(path)
+    yield judge_pasta(path, first, what, knows=knows)
 
 
-def judge_pasta(path: str, text: str, what: str) -> Finding:
-    """By what ``pasta --version`` printed; ``what`` is lost without it. Pure."""
+def judge_pasta(path: str, text: str, what: str, *, knows: bool = True) -> Finding:
+    """By what ``pasta --version`` printed; ``what`` is lost without it. Pure.
+
+    ``knows`` tells whether its help names the option that is used: what a distribution or somebody has built from an
+    archive may say "unknown version".
+    """
     # 2024_08_21.1d6142f of its makers, 0^20240821.g1d6142f of Fedora, 0.0~git20240821.1d6142f of Debian.
     date = re.search(r"(20\d\d)_?(\d\d)_?(\d\d)", text)
     version = parse_version(text)
-    if date is not None and "".join(date.groups()) < LEAST_PASTA:
+    if not knows or (date is not None and "".join(date.groups()) < LEAST_PASTA):
         return lost("pasta", f"version {version}", what, "install passt 2024_08_21 or later")
     return fine("pasta", version or path)
 

@@ -107,6 +107,10 @@ def test_pasta_needs_a_version_with_the_options_that_are_used(text: str, verdict
     assert judge_pasta("/usr/bin/pasta", text, "the network").verdict == verdict
 
 
+def test_pasta_that_does_not_know_its_version_is_judged_by_its_options() -> None:
+    assert judge_pasta("/usr/bin/pasta", "pasta unknown version", "the network", knows=False).verdict == LOST
+
+
 @pytest.mark.parametrize(
     ("requirement", "gpg", "cryptography", "verdict"),
     [
