@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from tests.support.containers import BUSYBOX, Container, wait_until
 
@@ -103,6 +108,25 @@ def test_all_limits_are_the_kernels(container: Make, tmp_path: Path) -> None:
         "pids.max": "30",
         "cpu.max": "150000 100000",
     }
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_limits_hold_after_a_restart(container: Make, knows: bool) -> None:
+    """The unit's cgroup hands on controllers then, and takes no process itself; systemd before 254 starts one there."""
+    one = container(define("sleep 1000", 'memory = "32M"\npids = 20\n', 'restart = "on-failure"\n'))
+    if not knows:
+        one.forget_subgroup()
+    one.start()
+
+    def is_restarted(times: str) -> bool:
+        return one.show("NRestarts") == times and one.show("ActiveState") == "active"
+
+    for turn in ("1", "2"):
+        assert (one.cgroup / "container/memory.max").read_text() == f"{32 << 20}\n"
+        assert (one.cgroup / "cgroup.procs").read_text() == ""
+        os.kill(one.pid, signal.SIGKILL)
+        wait_until(partial(is_restarted, turn), "it restarts")
+    assert (one.cgroup / "container/pids.max").read_text() == "20\n"
 
 
 def test_processes_and_swap_are_limited_by_default(container: Make) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.support.containers import BUSYBOX, Container, fetch, run, run_all, wait_until
@@ -39,6 +40,10 @@ def list_processes(group: Path) -> dict[int, str]:
             except FileNotFoundError:
                 continue
     return found
+
+
+def is_restarted(one: Container, times: str) -> bool:
+    return one.show("NRestarts") == times and one.show("ActiveState") == "active"
 
 
 def test_init_is_the_main_process(container: Make) -> None:
@@ -75,9 +80,25 @@ def test_killed_init_is_started_again(container: Make) -> None:
     fetch(port)
     first = web.pid
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: web.show("NRestarts") == "1" and web.show("ActiveState") == "active", "it restarts")
+    wait_until(lambda: is_restarted(web, "1"), "it restarts")
     assert web.pid not in (0, first)
     assert "It works" in fetch(port)
+
+
+def test_a_systemd_that_knows_no_subgroup(container: Make) -> None:
+    """The launcher goes there itself, first and again, and nothing of the cgroups stays."""
+    one = container(shell("exec sleep 1000", 'network = "none"\nstop_timeout = 1\nrestart = "on-failure"\n'))
+    one.forget_subgroup()
+    one.start()
+    for turn in ("1", "2"):
+        assert list_processes(one.cgroup / "container") == list_processes(one.cgroup)
+        assert list_processes(one.cgroup)[one.pid] == "sleep"
+        assert run("usercontainer", "exec", one.name, "echo", "here").stdout == "here\n"
+        os.kill(one.pid, signal.SIGKILL)
+        wait_until(partial(is_restarted, one, turn), "it restarts")
+    group = one.cgroup
+    one.stop()
+    assert not group.exists()
 
 
 def test_exit_status_is_the_units(container: Make) -> None:

@@ -83,6 +83,15 @@ class Container:
             pytest.fail(f"{self.unit} did not start: {result.stderr}\n{self.journal()}")
         return result
 
+    def forget_subgroup(self) -> None:
+        """Have systemd start its processes in the unit's own cgroup, as before systemd 254; call before the start."""
+        drop_in = Path(os.environ["XDG_RUNTIME_DIR"]) / f"systemd/user/{self.unit}.d/before-254.conf"
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text("[Service]\nDelegateSubgroup=\n")
+        run("systemctl", "--user", "daemon-reload")
+        drop_in.unlink()  # in effect until the next daemon-reload
+        drop_in.parent.rmdir()
+
     def stop(self) -> None:
         run("systemctl", "--user", "stop", self.unit)
 

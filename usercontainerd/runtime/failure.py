@@ -27,6 +27,7 @@ def explain_crun_failure(log: str, name: str) -> RuntimeFailure:
         "not executable" in message
         or "is not a regular file" in message
         or ("exec" in message and "Permission denied" in message)
+        or ("open executable" in message and "Operation not permitted" in message)  # a directory, to crun 1.8
     ):
         return CommandNotExecutable(message, where=name, hint="is it executable, and of this architecture?")
     return RuntimeFailure(f"crun: {message}", where=name)

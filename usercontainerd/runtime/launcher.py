@@ -344,7 +344,9 @@ def run_parent(launch: Launch, plan: LaunchPlan, child: int, incoming: int, outg
             check_ports_free(plan.ports)
         if os.waitpid(start_pasta(launch, plan, child), 0)[1] != 0:
             raise RuntimeFailure(
-                "pasta could not set up the network; its message is above", where=launch.name
+                "pasta could not set up the network; its message is above",
+                where=launch.name,
+                hint="`usercontainer doctor` says whether it is too old",
             )
     if launch.stdio is not None:
         launch.stdio.hand_over(incoming, launch.environment)

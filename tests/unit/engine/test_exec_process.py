@@ -95,6 +95,7 @@ def test_without_a_description(tmp_path: Path) -> None:
         ("executable file `x` not found in $PATH: No such file or directory", 127),
         ("the path `/etc/passwd` exists but it is not executable: Operation not permitted", 126),
         ("open executable: Permission denied", 126),
+        ("open executable: Operation not permitted", 126),
         ("something else", 125),
         ("", 125),
     ],
