@@ -12,6 +12,7 @@ import pytest
 from tests.support.containers import BUSYBOX, SLEEPER, Container, run, wait_until
 from tests.support.interchange import Tools
 
+pytestmark = pytest.mark.usefixtures("bus_image")  # what does not run takes the image that is here
 CHANGE = (
     "mkdir -p /new/sub; echo x > /new/file; echo changed >> /etc/passwd; rm /etc/group; rm -r /var; mkdir /var;"
     " echo v > /var/v; ln -s /nowhere /new/link; ln /new/file /new/hard; chown 5:60000 /new/sub; chmod 4755 /new/file;"

@@ -17,6 +17,7 @@ import pytest
 from tests.support.containers import SLEEPER, Container, defined, run, wait_until
 from tests.support.fakeregistry import build_tar, file, member
 
+pytestmark = pytest.mark.usefixtures("bus_image")  # what does not run takes the image that is here
 KEEPING = f'{SLEEPER}writable_layer = "keep"\n'
 
 
