@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -69,6 +70,10 @@ class Container:
         config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
         self.path = Path(config) / "usercontainerd" / "containers" / f"{name}.toml"
 
+    @property
+    def _drop_in(self) -> Path:
+        return Path(os.environ["XDG_RUNTIME_DIR"]) / f"systemd/user/{self.unit}.d/before-254.conf"
+
     def define(self, text: str) -> None:
         self.write(text)
         run("systemctl", "--user", "daemon-reload")
@@ -85,12 +90,9 @@ class Container:
 
     def forget_subgroup(self) -> None:
         """Have systemd start its processes in the unit's own cgroup, as before systemd 254; call before the start."""
-        drop_in = Path(os.environ["XDG_RUNTIME_DIR"]) / f"systemd/user/{self.unit}.d/before-254.conf"
-        drop_in.parent.mkdir(parents=True)
-        drop_in.write_text("[Service]\nDelegateSubgroup=\n")
+        self._drop_in.parent.mkdir(parents=True)
+        self._drop_in.write_text("[Service]\nDelegateSubgroup=\n")
         run("systemctl", "--user", "daemon-reload")
-        drop_in.unlink()  # in effect until the next daemon-reload
-        drop_in.parent.rmdir()
 
     def stop(self) -> None:
         run("systemctl", "--user", "stop", self.unit)
@@ -126,6 +128,7 @@ class Container:
         run("systemctl", "--user", "stop", self.unit, check=False)
         run("systemctl", "--user", "reset-failed", self.unit, check=False)
         self.path.unlink(missing_ok=True)
+        shutil.rmtree(self._drop_in.parent, ignore_errors=True)
 
 
 def run_all(definitions: Mapping[str, str], *, at_once: int = 8) -> dict[str, str]:
