@@ -91,7 +91,7 @@ class Board:
         units = {container_name(unit.name): unit for unit in statuses if unit.load != "not-found"}
         for name in names:
             unit = units.get(name)
-            idle = unit is None or unit.active == "inactive"
+            idle = unit is None or unit.active in ("inactive", "failed")
             if idle and not is_known(self._paths, name):
                 self._forget(name)
             else:

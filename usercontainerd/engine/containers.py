@@ -10,7 +10,13 @@ import os
 
 from usercontainerd.base.names import container_name
 from usercontainerd.definition.search import find_definitions
-from usercontainerd.engine.lookup import container_id, definition_directories, find_group, has_definition
+from usercontainerd.engine.lookup import (
+    container_id,
+    definition_directories,
+    find_group,
+    has_definition,
+    is_known,
+)
 from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.runtime.summary import Summary, exit_file, read_exit, read_summary
 
@@ -118,10 +124,13 @@ def list_containers(
 
     ``summarise`` makes the summary of a container of which there is none yet.
     """
-    names = {name for name, unit in units.items() if unit.active not in ("inactive", "failed") or everything}
+    names = {name for name, unit in units.items() if unit.active not in ("inactive", "failed")}
     if everything:
         found = find_definitions(definition_directories(paths))
-        names = {name for name in names if units[name].active != "inactive"}
+        # A unit that failed for want of a definition is no container.
+        names.update(
+            name for name, unit in units.items() if unit.active == "failed" and is_known(paths, name)
+        )
         names.update(each.name for each in found if not each.is_template)
     containers = [read_container(paths, name, units.get(name), summarise) for name in sorted(names)]
     return sorted(containers, key=lambda container: -container.created)

@@ -89,7 +89,8 @@ def test_what_is_listed(paths: Paths) -> None:
     put_bundle(
         paths, "runs", Summary(image="old", definition=f"{paths.definition_directories[0]}/runs.toml"), 1
     )
-    os.makedirs(paths.container_data("ended"))
+    for name in ("ended", "gone"):
+        os.makedirs(paths.container_data(name))
     Path(exit_file(paths.container_data("ended"))).write_text(
         render_exit({"SERVICE_RESULT": "exit-code", "EXIT_CODE": "exited", "EXIT_STATUS": "7"}, 1.0, 2.0)
     )
@@ -97,6 +98,7 @@ def test_what_is_listed(paths: Paths) -> None:
         "runs": unit("runs", "active"),
         "starts": unit("starts", "activating"),
         "gone": unit("gone", "failed"),
+        "mistyped": unit("mistyped", "failed"),  # `systemctl --user start` of a container that there is not
     }
     asked = []
 
