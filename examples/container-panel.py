@@ -376,11 +376,27 @@ class PullDialog(Adw.Dialog):
         call(self.manager, "Pull", arguments, done=self.on_started, failed=self.on_failed)
 
     def on_started(self, answer: tuple[str]) -> None:
-        """The job's object has been announced before this answer came, so it is here already."""
-        self.job = self.objects.get_interface(answer[0], JOB)
-        if self.job is not None:
-            self.job.connect("g-properties-changed", lambda *_: self.update())
-            self.update()
+        """Follow the job. Not by the object manager: it may be getting its objects anew, and then misses one."""
+        Gio.DBusProxy.new(
+            self.objects.get_connection(),
+            Gio.DBusProxyFlags.NONE,
+            None,
+            NAME,
+            answer[0],
+            JOB,
+            None,
+            self.on_job,
+        )
+
+    def on_job(self, _source: object, result: Gio.AsyncResult) -> None:
+        """Its properties have been read; from now on changes are told."""
+        try:
+            self.job = Gio.DBusProxy.new_finish(result)
+        except GLib.Error as error:
+            self.on_failed(explain(error))
+            return
+        self.job.connect("g-properties-changed", lambda *_: self.update())
+        self.update()
 
     def on_failed(self, message: str) -> None:
         """Back to the form, with the reason."""
@@ -391,15 +407,15 @@ class PullDialog(Adw.Dialog):
 
     def update(self) -> None:
         """Show how far it is: four times a second at most, the service sees to that."""
-        if self.job is None:
-            return
-        state = read(self.job, "State")
+        state = None if self.job is None else read(self.job, "State")
+        if state is None:
+            return  # the service is gone, and the window is told of that
         if state == "running":
             self.show_progress()
-        elif state == "done":
-            self.say(f"Pulled {read(self.job, 'Target')}")
-            self.close()
-        elif state == "cancelled":
+        elif state in ("done", "cancelled"):
+            if state == "done":
+                self.say(f"Pulled {read(self.job, 'Target')}")
+            self.job = None  # what else is told of it is of no interest
             self.close()
         else:
             self.on_failed(read(self.job, "Message"))
@@ -692,6 +708,7 @@ class Window(Adw.ApplicationWindow):
         if self.objects is None:
             return
         if self.dialog is not None:
+            self.dialog.job = None
             self.dialog.force_close()
         self.dialog = PullDialog(self.manager, self.objects, self.say)
         self.dialog.present(self)

@@ -53,6 +53,7 @@ def tagged() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def started(display: Display) -> Iterator[Panel]:
     panel = Panel(display)
+    panel.wait_for("No Containers")
     yield panel
     complaints = panel.close()
     assert "CRITICAL" not in complaints, complaints
@@ -236,6 +237,7 @@ def test_a_pull_of_a_service_that_is_killed(panel: Panel, mirrored: ImageMaker) 
     panel.press("Pull")
     panel.wait_for("Pulled docker.io/library/redis:8")
     panel.press("Dismiss")
+    run("usercontainer", "rmi", "docker.io/library/redis:8")
 
 
 def hold_back(data: bytes, part: float) -> Callable[[Handler], None]:

@@ -19,7 +19,7 @@ PANEL = Path(__file__).parents[2] / "examples/container-panel.py"
 PANEL_NAME = "org.example.ContainerPanel"
 SIZE = (560, 520)
 BORDER = 5  # of a window where no compositor draws its shadow
-PATIENCE = 30.0
+PATIENCE = 60.0
 SWITCHES = ("check box", "switch", "toggle button")  # what versions of GTK call them
 
 
