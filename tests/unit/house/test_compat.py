@@ -49,13 +49,13 @@ def run_script(
     command = [*shell.split(), str(COMPAT / name), *words]
     if not terminal:
         result = subprocess.run(
-            command, env=variables, capture_output=True, text=True, timeout=30, check=False
+            command, env=variables, capture_output=True, text=True, timeout=60, check=False
         )
         return result.returncode, result.stdout, result.stderr
     master, slave = pty.openpty()
     try:
         result = subprocess.run(
-            command, env=variables, stdout=subprocess.PIPE, stderr=slave, text=True, timeout=30, check=False
+            command, env=variables, stdout=subprocess.PIPE, stderr=slave, text=True, timeout=60, check=False
         )
         os.set_blocking(master, False)
         try:
@@ -127,7 +127,7 @@ def test_two_at_once_say_it_once(place: Path) -> None:
             )
             for _ in range(20)
         ]
-        assert [process.wait(timeout=30) for process in processes] == [7] * 20
+        assert [process.wait(timeout=60) for process in processes] == [7] * 20
         assert os.read(master, 65536).decode().count(SAID) == 1
     finally:
         os.close(master)

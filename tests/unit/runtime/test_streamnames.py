@@ -188,9 +188,9 @@ def test_files_of_odd_kinds_and_sizes(tmp_path: Path) -> None:
     with open(tmp_path / "etc/large.conf", "wb") as file:
         file.truncate(1 << 40)
     put(tmp_path, "etc/long.conf", b"x" * (streamnames.MAX_FILE + 5000) + b"/dev/stdout")
-    before = time.monotonic()
+    before = time.process_time()
     assert find(tmp_path, "/entry.sh", "program") == ""
-    assert time.monotonic() - before < 5
+    assert time.process_time() - before < 5
 
 
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

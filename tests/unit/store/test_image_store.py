@@ -376,9 +376,9 @@ def test_two_hundred_images_are_listed_quickly(images: ImageStore) -> None:
             pulled=number,
         )
         path.write_bytes(record.render())
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(images.all()) == 200
-    assert time.perf_counter() - start < 2  # a guard against quadratic work only
+    assert time.process_time() - start < 2  # a guard against quadratic work only
 
 
 def test_what_blobs_are_needed(images: ImageStore) -> None:
