@@ -130,6 +130,13 @@ def test_files_and_input_of_the_caller(name: str, tmp_path: Path) -> None:
         )  # fmt: skip
     assert source.read_bytes() == b"precious\n" and target.read_bytes() == b"precious\nmore\n"
     assert source.stat().st_uid == target.stat().st_uid == os.getuid()
+    # More than two pipes hold: who waits for one direction must not keep the other waiting.
+    source.write_bytes(os.urandom(1 << 20))
+    with source.open("rb") as stdin, target.open("wb") as stdout:
+        subprocess.run(
+            [*RUN, "--rm", "-i", BUSYBOX, "cat"], stdin=stdin, stdout=stdout, check=True, timeout=60
+        )
+    assert source.read_bytes() == target.read_bytes()
     # Without -i there is nothing to read.
     assert execute("--rm", BUSYBOX, "cat", stdin=b"unseen").stdout == b""
     # What opens its output by name, as another user.

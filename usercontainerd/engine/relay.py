@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _CHUNK = 1 << 16
+_ROOM = 4096  # bytes that a pipe has room for when poll(2) says that it has any (pipe(7), PIPE_BUF)
 
 
 class Relay:
@@ -76,26 +77,34 @@ def _copy(pairs: list[tuple[int, int]], stop: int) -> None:
         poller.register(fd, select.POLLIN)
     stopping = False
     while True:
-        ready = [fd for fd, _ in poller.poll(0 if stopping else None) if fd in sinks or fd == stop]
+        ready = [fd for fd, _ in poller.poll(0 if stopping else None)]
         if stopping and not any(fd > 2 and fd in sinks for fd in ready):
             return
         for fd in ready:
             if fd == stop:
                 stopping = True
                 poller.unregister(stop)
-            elif not (stopping and fd == 0) and not _pass_on(fd, sinks[fd]):
+            elif fd == 0:
+                # Only into room that is there: a command that waits for us to take its output would take no input.
+                poller.unregister(0)
+                poller.register(sinks[0], select.POLLOUT)
+            elif fd == sinks.get(0):
                 poller.unregister(fd)
-                if fd == 0:
-                    os.close(sinks[0])  # the command sees the end of its input
+                if _pass_on(0, fd, _ROOM):
+                    poller.register(0, select.POLLIN)
                 else:
-                    os.close(fd)  # the command sees that nobody takes its output
+                    os.close(fd)  # the command sees the end of its input
+                    del sinks[0]
+            elif not _pass_on(fd, sinks[fd], _CHUNK):
+                poller.unregister(fd)
+                os.close(fd)  # the command sees that nobody takes its output
                 del sinks[fd]
 
 
-def _pass_on(source: int, sink: int) -> bool:
+def _pass_on(source: int, sink: int, limit: int) -> bool:
     """Copy what is there; False when one of the two has ended."""
     try:
-        view = memoryview(os.read(source, _CHUNK))
+        view = memoryview(os.read(source, limit))
         more = bool(view)
         while view:
             view = view[os.write(sink, view) :]
