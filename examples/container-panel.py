@@ -370,6 +370,9 @@ class PullDialog(Adw.Dialog):
             return
         self.entry.set_text(reference)
         self.title.set_label(reference)
+        for row, _bar in self.bars.values():
+            self.layers.remove(row)
+        self.bars.clear()
         self.pages.set_visible_child_name("job")
         self.bar.pulse()
         arguments = GLib.Variant("(sa{sv})", (reference, {}))

@@ -13,9 +13,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.bus import CONTAINER, MANAGER, NAME, ROOT, busctl, call, path_of, read
+from tests.support.bus import (
+    CONTAINER,
+    JOB,
+    MANAGER,
+    NAME,
+    ROOT,
+    busctl,
+    call,
+    call_manager,
+    finish_job,
+    path_of,
+    read,
+)
 from tests.support.busfuzz import daemon_pid
 from tests.support.containers import BUSYBOX, SLEEPER, Container, run, wait_until
+from tests.support.fakeregistry import Handler, file
+from tests.support.images import ImageMaker
 
 Make = Callable[..., Container]
 STAGES = Path.home() / ".local/share/usercontainerd/tmp"
@@ -78,3 +92,36 @@ def test_killed_at_random_moments(container: Make) -> None:
     run("usercontainer", "pull", "-q", WEB)
     call(path_of(moving), CONTAINER, "Start", "a{sv}", "0")
     assert moving.show("ActiveState") == "active"
+
+
+def test_a_pull_goes_on_where_it_was(images: ImageMaker) -> None:
+    """Its job is gone with the daemon; the same call to the next one fetches only what is not here yet."""
+    name = images.add("resumed", file("large", os.urandom(3_000_000)))
+    registry = images.registry
+    digest, data = max(registry.blobs.items(), key=lambda item: len(item[1]))
+    blob = f"/v2/resumed/blobs/{digest}"
+
+    def send_half(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[: len(data) // 2])
+        handler.wfile.flush()
+        while registry.rules and not registry.stopped.wait(0.05):
+            pass
+
+    registry.rules[blob] = send_half
+    (job,) = call_manager("Pull", "sa{sv}", name, "0")
+    part = STAGES.parent / "partial" / digest.replace(":", "-")
+    wait_until(lambda: part.exists() and part.stat().st_size >= len(data) // 4, "a part of it is here")
+    assert read(job, JOB, "State") == "running"
+    os.kill(daemon_pid(), signal.SIGKILL)
+    wait_until(lambda: run("pgrep", "-fc", '"operation"', check=False).stdout.strip() == "0", "jobs are gone")
+    registry.rules.clear()
+    del registry.seen[:]
+    (again,) = call_manager("Pull", "sa{sv}", name, "0")
+    assert again != job
+    assert finish_job(again)["State"] == "done"
+    (headers,) = [headers for path, headers in registry.seen if path == blob]
+    assert int(headers["range"].removeprefix("bytes=").removesuffix("-")) >= len(data) // 4
+    run("usercontainer", "rmi", name)

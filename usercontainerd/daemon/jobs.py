@@ -229,7 +229,8 @@ class Jobs:
         self._service = service
         self._jobs: dict[str, Job] = {}
         self._ended: dict[str, asyncio.TimerHandle] = {}  # those of them that have, the oldest first
-        self._next = 1
+        # No job of a daemon before this one had such a number: a path never comes to mean another job.
+        self._next = time.time_ns() // 1_000_000
 
     @property
     def running(self) -> int:
