@@ -9,9 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.bus import CONTAINER, path_of, read
+from tests.support.bus import CONTAINER, MANAGER, NAME, ROOT, path_of, read
 from tests.support.containers import SLEEPER, Container, run
 from tests.support.watching import watch
+from usercontainerd.daemon.board import PROPERTIES
+from usercontainerd.daemon.connection import connect_bus
+from usercontainerd.systemd.bus import escape_object_path
 
 Make = Callable[..., Container]
 
@@ -51,6 +54,22 @@ def test_a_restart_tells_the_new_process(container: Make, restart: Callable[[Con
             # What clients put together from the signals is what is true.
             for name in ("MainPID", "State", "StartedAt"):
                 assert watcher.values(path, name)[-1:] in ([], [read(path, CONTAINER, name)])
+
+    asyncio.run(observe())
+
+
+def test_what_came_this_moment_is_there(container: Make) -> None:
+    """Who has just made a container may ask for it by its path, which is its name's."""
+
+    async def observe() -> None:
+        bus = await connect_bus(os.environ["DBUS_SESSION_BUS_ADDRESS"])
+        await bus.ask(NAME, ROOT, MANAGER, "ListContainers", "a{sv}", [{}])  # the daemon runs
+        for _ in range(5):
+            one = container(SLEEPER)
+            path = f"/org/usercontainer1/container/{escape_object_path(one.name)}"
+            (answer,) = await bus.ask(NAME, path, PROPERTIES, "Get", "ss", [CONTAINER, "Name"])
+            assert answer.value == one.name
+        bus.disconnect()
 
     asyncio.run(observe())
 

@@ -11,9 +11,9 @@ import logging
 import os
 
 from usercontainerd.base.errors import StoreError
-from usercontainerd.base.names import container_name, unit_name
+from usercontainerd.base.names import container_name, is_container_name, unit_name
 from usercontainerd.daemon.connection import RemoteError
-from usercontainerd.daemon.container import ContainerObject
+from usercontainerd.daemon.container import PATHS, ContainerObject
 from usercontainerd.daemon.image import ImageObject
 from usercontainerd.engine.containers import UNITS, State, list_containers, read_container
 from usercontainerd.engine.local_images import list_images
@@ -85,6 +85,14 @@ class Board:
         """Read some containers anew."""
         async with self._reading:
             await self._read_some(names)
+
+    async def look_for(self, path: str) -> None:
+        """See whether there is a container by now whose object is at ``path``; told of it we may be in a moment."""
+        if not path.startswith(f"{PATHS}/"):
+            return
+        name = unescape_element(path.removeprefix(f"{PATHS}/"))
+        if name is not None and is_container_name(name) and is_known(self._paths, name):
+            await self.refresh({name})
 
     async def _read_some(self, names: set[str]) -> None:
         statuses = await self._ask_systemd("ListUnitsByNames", "as", [unit_name(name) for name in names])
@@ -212,9 +220,12 @@ class Board:
 
 def unescape_unit_path(path: str) -> str | None:
     """Return the container whose unit has this object path, None if it is another unit."""
-    if not path.startswith(_UNIT_PREFIX):
-        return None
-    text = path.removeprefix(_UNIT_PREFIX)
+    unit = unescape_element(path.removeprefix(_UNIT_PREFIX)) if path.startswith(_UNIT_PREFIX) else None
+    return None if unit is None else container_name(unit)
+
+
+def unescape_element(text: str) -> str | None:
+    """Return what ``escape_object_path`` made this element of, None if it made no such thing."""
     data = bytearray()
     at = 0
     while at < len(text):
@@ -227,4 +238,4 @@ def unescape_unit_path(path: str) -> str | None:
         else:
             data += text[at].encode()
             at += 1
-    return container_name(os.fsdecode(bytes(data)))
+    return os.fsdecode(bytes(data))

@@ -87,6 +87,8 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[str, list[Callable[[], None]]] = {}
         self.on_call: Callable[[str, str], None] = lambda _sender, _member: None
+        # Asked for an object that is not there: it may have come so lately that nobody has told us yet.
+        self.look_for: Callable[[str], Awaitable[None]] | None = None
         connection.gate = self._admit
         connection.on_refusal = self._refuse
         connection.add_message_handler(self._take_message)
@@ -298,6 +300,8 @@ class Server:
         if interface == INTROSPECTABLE:
             _expect(message, "")
             return "s", Reply([self.introspect(message.path)], [])
+        if message.path not in self._objects and self.look_for is not None:
+            await self.look_for(message.path)
         objects = self._objects.get(message.path)
         if objects is None:
             raise BusFault("UnknownObject", f"there is no object {message.path}")

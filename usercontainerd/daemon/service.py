@@ -79,6 +79,7 @@ class Service:
         self.applications = ApplicationsObject(self, self._application_server)
         self.idle = Idle(idle_seconds, self._is_needed)
         self.board = Board(self)
+        self.server.look_for = self.board.look_for
         self.jobs = Jobs(self)
         self.streams = Streams(self)
         self.manager = ManagerObject(self)
