@@ -334,6 +334,18 @@ def test_the_words_of_a_command_that_ends_at_once_are_the_units(container: Make,
     wait_until(lambda: one.journal().splitlines().count("at once") == RUNS, "one line a run")
 
 
+def test_a_signal_for_all_of_the_unit_leaves_the_output(container: Make) -> None:
+    """``systemctl kill`` without --kill-whom=main reaches the copier, too."""
+    traps = "; ".join(f"trap 'echo had {name}' {name}" for name in ("HUP", "USR1", "USR2"))
+    one = container(define_script(f"{traps}; echo ready; while :; do sleep 0.1; done"))
+    one.start()
+    wait_until(lambda: "ready" in one.journal(), "it has its handlers")
+    for name in ("HUP", "USR1", "USR2"):
+        run("systemctl", "--user", "kill", f"--signal={name}", one.unit)
+        wait_until(lambda word=f"had {name}": word in one.journal(), "its words come")  # type: ignore[misc]
+    one.stop()
+
+
 def test_nothing_stays_and_a_stop_does_not_wait(container: Make) -> None:
     one = container(define_script("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"))
     times = []

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CAT = "/usr/bin/cat"
+# signal(7): HUP, INT, QUIT, USR1, USR2, ALRM, TERM and those for real time. `systemctl kill` sends to all processes of
+# a unit, and what is for the container must not end its output.
+NOT_FOR_IT = (1, 2, 3, 10, 12, 14, 15, *range(34, 65))
 FIFO = "copied"  # in the bundle, as is the next
 PID_FILE = "copier"
 PATIENCE = 2.0  # seconds until a pipe that somebody keeps open is given up
@@ -43,7 +46,9 @@ def _start(bundle: str, environment: Mapping[str, str], source: int, stderr: int
         os.mkfifo(f"{bundle}/{FIFO}", 0o600)
     except FileExistsError:
         pass  # its clean-up was killed
-    pid = spawn([CAT, "-", f"{bundle}/{FIFO}"], environment, stdin=source, stderr=stderr)
+    pid = spawn(
+        [CAT, "-", f"{bundle}/{FIFO}"], environment, stdin=source, stderr=stderr, blocked_signals=NOT_FOR_IT
+    )
     os.close(source)
     with open(f"{bundle}/{PID_FILE}", "w", encoding="utf-8") as file:
         file.write(str(pid))
