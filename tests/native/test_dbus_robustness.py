@@ -113,7 +113,7 @@ def odd_descriptors(directory: Path) -> Iterator[dict[str, int]]:
 
 # Nothing is wrong with these as such, and the one who passed them decides when it is enough.
 ENDLESS = {
-    *(("Exec", kind) for kind in ("endless zeros", "endless noise", "full", "listening socket")),
+    *(("Exec", kind) for kind in ("endless zeros", "endless noise", "full", "listening socket", "pidfd")),
     *(
         (member, "not blocking")  # a FIFO that nobody else reads or writes
         for member in ("Load", "Import", "Save", "Export", "CopyIn", "CopyOut", "Exec")

@@ -29,7 +29,7 @@ def test_root_is_the_user_and_alone(tmp_path: Path) -> None:
 
 def test_pasta_and_exec_work(container: Make, tmp_path: Path) -> None:
     found = probe_ours("network", "{}", output=tmp_path / "out", toml=SINGLE)
-    assert found["interfaces"] == ["eth0", "lo"]
+    assert found["interfaces"] == ["lo", "uplink0"]
     assert found["ping"] == "answered"
 
 
