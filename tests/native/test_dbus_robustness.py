@@ -140,8 +140,10 @@ def test_descriptors_of_every_wrong_kind(container: Make, tmp_path: Path) -> Non
             async with asyncio.timeout(ENDED):
                 while (state := (await read_job(bus, job))[0]) == "running":
                     await asyncio.sleep(0.02)
-            # A command in a container is ended like any other process, and has a status then.
-            assert state == ("done" if what[0] == "Exec" else "cancelled"), what
+            # A command in a container is ended like any other process, and has a status then. A copy out may just fit
+            # into the FIFO, by what was read from it before.
+            ends = {"Exec": ["done"], "CopyOut": ["done", "cancelled"]}
+            assert state in ends.get(what[0], ["cancelled"]), what
             return
         state, name, message = await read_job(bus, job)
         assert state in ("done", "failed"), what

@@ -346,6 +346,17 @@ def test_a_signal_for_all_of_the_unit_leaves_the_output(container: Make) -> None
     one.stop()
 
 
+def test_a_stop_whose_settings_are_lost_does_not_wait(container: Make) -> None:
+    """A definition that is gone takes the unit's ``ExecStopPost=`` with it, which would end the copier."""
+    one = container(define_script("trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"))
+    one.start()
+    wait_until(lambda: "ready" in one.journal(), "it has its handler")
+    one.path.unlink()
+    run("systemctl", "--user", "daemon-reload")
+    run("systemctl", "--user", "stop", one.unit, timeout=60)  # DefaultTimeoutStopSec= is 90
+    assert one.show("ActiveState") == "inactive"
+
+
 def test_nothing_stays_and_a_stop_does_not_wait(container: Make) -> None:
     one = container(define_script("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"))
     times = []

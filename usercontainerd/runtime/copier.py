@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CAT = "/usr/bin/cat"
-# signal(7): HUP, INT, QUIT, USR1, USR2, ALRM, TERM and those for real time. `systemctl kill` sends to all processes of
-# a unit, and what is for the container must not end its output.
-NOT_FOR_IT = (1, 2, 3, 10, 12, 14, 15, *range(34, 65))
+# signal(7): HUP, INT, QUIT, USR1, USR2, ALRM and those for real time. `systemctl kill` sends to all processes of a
+# unit, and what is for the container must not end its output. TERM must: where systemd has lost the unit's settings
+# (the package or the definition is gone), no cleanup comes, and a stop would wait for the copier until its timeout.
+NOT_FOR_IT = (1, 2, 3, 10, 12, 14, *range(34, 65))
 FIFO = "copied"  # in the bundle, as is the next
 PID_FILE = "copier"
 PATIENCE = 2.0  # seconds until a pipe that somebody keeps open is given up
