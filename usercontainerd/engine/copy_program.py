@@ -205,12 +205,11 @@ def check_kept(request: dict[str, Any], target: Target) -> None:
 
 def main(arguments: list[str], environment: dict[str, str]) -> int:
     """Do what the request asks for; the answer has the outcome."""
-    cancel_on((signal.SIGTERM, signal.SIGINT), "the copy was cancelled")
-    signal.signal(signal.SIGPIPE, lambda _number, _frame: None)
-    request = json.loads(arguments[0])
     outcome: dict[str, Any]
     try:
-        outcome = {"warnings": run(request, environment)}
+        cancel_on((signal.SIGTERM, signal.SIGINT), "the copy was cancelled")
+        signal.signal(signal.SIGPIPE, lambda _number, _frame: None)
+        outcome = {"warnings": run(json.loads(arguments[0]), environment)}
     except UsercontainerError as error:
         outcome = describe_error(error)
     except BrokenPipeError:
