@@ -13,13 +13,12 @@ from contextlib import ExitStack, nullcontext
 
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.engine.archive_input import open_nameless, write_all
-from usercontainerd.engine.archive_members import copy_checked
-from usercontainerd.engine.archive_output import read_pieces
 from usercontainerd.engine.changes import apply_changes
 from usercontainerd.engine.container_changes import list_mount_points
 from usercontainerd.engine.docker_archives import build_docker_manifest
 from usercontainerd.engine.exporting import find_root_layers
 from usercontainerd.engine.image_names import plan_name
+from usercontainerd.engine.importing import TarballSource
 from usercontainerd.engine.inspection import format_rfc3339
 from usercontainerd.engine.layer_forms import LayerForms
 from usercontainerd.engine.local_images import get_image, ignore_progress, open_images, start_worker
@@ -31,8 +30,8 @@ from usercontainerd.engine.standstill import find_group, standing_still
 from usercontainerd.kernel.atomicfile import FileLock
 from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.oci.conversion import ManifestForm, convert_layer
-from usercontainerd.oci.digest import Digest, compute_digest, new_hash
-from usercontainerd.oci.manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, FetchedManifest
+from usercontainerd.oci.digest import Digest, new_hash
+from usercontainerd.oci.manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
 from usercontainerd.oci.reference import Reference
 from usercontainerd.runtime.remains import layer_directory, layer_lock
 from usercontainerd.runtime.summary import read_summary
@@ -40,7 +39,7 @@ from usercontainerd.store.layout import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from usercontainerd.engine.context import Context
@@ -79,39 +78,6 @@ class Commit:
         self.form = form
         self.pause = pause
         self.squash = squash
-
-
-class CommitSource:
-    """The image as a pull takes it: all of its layers but the ``new`` one are here already."""
-
-    def __init__(
-        self, fd: int, new: Descriptor | None, configuration: bytes, manifest: bytes, form: ManifestForm
-    ) -> None:
-        self._fd = fd
-        self._new = new
-        self._configuration = configuration
-        self._manifest = manifest
-        self._media_type = DOCKER_MANIFEST if form is ManifestForm.DOCKER else OCI_MANIFEST
-
-    def close(self) -> None:
-        """The archive is closed by whoever opened it."""
-
-    def fetch_manifest(self, _wanted: str) -> FetchedManifest:
-        """Return the manifest."""
-        return FetchedManifest(self._manifest, compute_digest(self._manifest), self._media_type, "commit")
-
-    def fetch_blob(self, _blob: Descriptor, *, limit: int) -> bytes:
-        """Return the configuration."""
-        return self._configuration
-
-    def copy_blob(
-        self,
-        blob: Descriptor,
-        write: Callable[[bytes], object],
-        progress: Callable[[int], None] | None = None,
-    ) -> None:
-        """Hand the new layer's archive to ``write``."""
-        copy_checked(read_pieces(self._fd), blob, write, progress, "commit")
 
 
 def parse_form(text: str) -> ManifestForm:
@@ -156,9 +122,10 @@ def commit_container(
         configuration = build_configuration(former, new, commit, created=format_rfc3339(time.time()))
         kept = [] if commit.squash else describe_layers(context, record, worker)
         manifest = build_manifest(configuration, [*kept, *((new,) if new is not None else ())], commit.form)
+        media_type = DOCKER_MANIFEST if commit.form is ManifestForm.DOCKER else OCI_MANIFEST
         with Pull(
             context,
-            CommitSource(spool, new, configuration, manifest, commit.form),
+            TarballSource(spool, configuration, manifest, media_type, "commit"),
             reference or Reference("", name),
             approve=lambda _image: None,
             progress=progress,

@@ -39,21 +39,21 @@ MESSAGE = "imported from tarball"  # podman's
 
 
 class TarballSource:
-    """The image that a tar archive makes, as a pull takes it."""
+    """An image as a pull takes it, of which one layer at most is not here yet: the tar archive at ``fd``."""
 
-    def __init__(self, fd: int, layer: Descriptor, configuration: bytes, where: str) -> None:
+    def __init__(self, fd: int, configuration: bytes, manifest: bytes, media_type: str, where: str) -> None:
         self._fd = fd
-        self._layer = layer
         self._configuration = configuration
+        self._manifest = manifest
+        self._media_type = media_type
         self._where = where
 
     def close(self) -> None:
         """The archive is closed by whoever opened it."""
 
     def fetch_manifest(self, _wanted: str) -> FetchedManifest:
-        """Return the manifest of that one layer."""
-        data = build_oci_manifest(self._configuration, [self._layer])
-        return FetchedManifest(data, compute_digest(data), OCI_MANIFEST, self._where)
+        """Return the manifest."""
+        return FetchedManifest(self._manifest, compute_digest(self._manifest), self._media_type, self._where)
 
     def fetch_blob(self, _blob: Descriptor, *, limit: int) -> bytes:
         """Return the configuration."""
@@ -117,7 +117,9 @@ def import_image(
         )
         with Pull(
             context,
-            TarballSource(archive, layer, configuration, where),
+            TarballSource(
+                archive, configuration, build_oci_manifest(configuration, [layer]), OCI_MANIFEST, where
+            ),
             name or Reference("", where),
             approve=admission.for_tarball(name),
             progress=progress,
