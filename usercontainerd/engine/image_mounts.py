@@ -94,30 +94,26 @@ def mount_image(context: Context, text: str) -> ImageMount:
 
 def _mount_layers(layers: Sequence[str], target: str) -> None:
     """Mount ``layers``, the highest first, on ``target``."""
+    from usercontainerd.kernel.overlay import link_directories, open_directory
     from usercontainerd.kernel.syscalls import MS_NODEV, MS_NOSUID, MS_RDONLY, mount
 
-    # Short relative names: no path gets into the options, and hundreds of layers fit.
     scratch = f"{target}.{os.getpid()}"
     make_private_directories(scratch)
     # overlayfs wants two directories at least. This one has to stay.
     empty = f"{os.path.dirname(target)}/empty"
     make_private_directories(empty)
-    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = open_directory(".")
+    directories: list[int] = []
     try:
         os.chdir(scratch)
-        for number, layer in enumerate((*layers, empty)):
-            os.symlink(layer, str(number))
-        lower = ":".join(map(str, range(len(layers) + 1)))
-        mount(
-            "overlay",
-            target,
-            "overlay",
-            MS_RDONLY | MS_NODEV | MS_NOSUID,
-            f"userxattr,lowerdir={lower}",
-        )
+        directories = [open_directory(path) for path in (*layers, empty)]
+        lower = link_directories(directories)
+        flags = MS_RDONLY | MS_NODEV | MS_NOSUID
+        mount("overlay", target, "overlay", flags, f"userxattr,lowerdir={lower}")
     finally:
         os.fchdir(here)
-        os.close(here)
+        for fd in (here, *directories):
+            os.close(fd)
         remove_tree(scratch)
 
 

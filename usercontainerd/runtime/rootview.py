@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FILES = ("etc/passwd", "etc/group")
 MAX_FILE = 1 << 20
+PLACE = "/tmp"  # to mount over, in a namespace of our own
 
 
 class RootView:
@@ -75,24 +76,18 @@ def read_view(path: str) -> RootView | None:
 
 
 def _open_root(layers: Sequence[str]) -> int:
+    from usercontainerd.kernel.overlay import link_directories, open_directory
     from usercontainerd.kernel.syscalls import MS_RDONLY, mount
 
-    if len(layers) == 1:
-        return os.open(layers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    # A tmpfs of our own namespace holds short names for the layers: no path of theirs gets into the options.
-    mount("tmpfs", "/tmp", "tmpfs")
-    os.chdir("/tmp")
+    directories = [open_directory(layer) for layer in layers]
+    if len(directories) == 1:
+        return directories[0]
+    mount("tmpfs", PLACE, "tmpfs")
+    os.chdir(PLACE)
+    lower = link_directories(directories)
     os.mkdir("root")
-    for index, layer in enumerate(layers):
-        os.symlink(layer, str(index))
-    mount(
-        "overlay",
-        "root",
-        "overlay",
-        MS_RDONLY,
-        "userxattr,lowerdir=" + ":".join(map(str, range(len(layers)))),
-    )
-    return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount("overlay", "root", "overlay", MS_RDONLY, f"userxattr,lowerdir={lower}")
+    return open_directory("root")
 
 
 def _read_file(root: int, path: str) -> bytes:

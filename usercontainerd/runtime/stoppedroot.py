@@ -12,6 +12,7 @@ import stat
 
 from usercontainerd.base.errors import HostError
 from usercontainerd.kernel.idmap import parse_id_map
+from usercontainerd.kernel.overlay import link_directories
 from usercontainerd.kernel.syscalls import (
     MS_BIND,
     MS_NODEV,
@@ -79,7 +80,7 @@ def enter_stopped_root(root: StoppedRoot) -> None:
     os.chdir(root.place)
     for name in ("root", "upper", "work", "empty"):
         os.mkdir(name, 0o755)
-    lower = ":".join(map(_name, layers)) or "empty"
+    lower = link_directories(layers) or "empty"
     kept, work = map(_name, upper) if upper else ("upper", "work")
     mount("overlay", "root", "overlay", 0, f"lowerdir={lower},upperdir={kept},workdir={work},userxattr")
     for directory, target in root.volumes:
