@@ -16,8 +16,8 @@ import pytest
 
 import tests.support.countingdaemon
 from tests.support.bus import MANAGER, ROOT, read
-from tests.support.busfuzz import Report, daemon_pid, fuzz, measure
-from tests.support.containers import SLEEPER, Container, run, wait_until
+from tests.support.busfuzz import Report, daemon_pid, fuzz, measure, open_playground
+from tests.support.containers import run, wait_until
 from usercontainerd.daemon.logbook import STARTED
 
 SECONDS = 6
@@ -67,23 +67,8 @@ def check_answers(report: Report) -> None:
     assert "org.freedesktop.DBus.Error.InvalidArgs" in report.errors
 
 
-def list_names() -> set[str]:
-    return set(run("usercontainer", "ps", "-a", "--format", "{{.Names}}").stdout.split())
-
-
-def remove_made(directory: Path, files: set[Path], names: set[str]) -> None:
-    """Take away the definitions and containers that the fuzzer has made: each round begins with as many."""
-    for file in set(directory.glob("*.toml")) - files:
-        file.unlink()
-    made = list_names() - names
-    if made:
-        run("usercontainer", "rm", "-f", *made)
-
-
-def test_random_calls(container: Callable[..., Container], tmp_path: Path) -> None:
-    definitions = container(SLEEPER, name="app").path.parent
-    before = set(definitions.glob("*.toml")), list_names()
-    with counting(tmp_path) as count:
+def test_random_calls(tmp_path: Path) -> None:
+    with open_playground() as playground, counting(tmp_path) as count:
         assert read(ROOT, MANAGER, "Version")
         pid = daemon_pid()
         first = ("journalctl", "--user", "-q", "-o", "cat", f"_PID={pid}", f"MESSAGE_ID={STARTED}")
@@ -96,7 +81,7 @@ def test_random_calls(container: Callable[..., Container], tmp_path: Path) -> No
             children = Path(f"/proc/{pid}/task/{pid}/children")
             wait_until(lambda: not children.read_text(), "its children end")
             wait_until(lambda: measure(pid)[0] <= descriptors, "descriptors are closed")
-            remove_made(definitions, *before)
+            playground.clean()
 
             def is_at_rest(found: dict[str, Any]) -> bool:
                 kinds = ("jobs.Job", "container.ContainerObject")
@@ -111,7 +96,7 @@ def test_random_calls(container: Callable[..., Container], tmp_path: Path) -> No
 
         counts, calls = [], []
         for seed in (1, 2, 3):
-            report = asyncio.run(fuzz(SECONDS, seed, fewest_calls=FEWEST_CALLS))
+            report = asyncio.run(fuzz(SECONDS, seed, playground, fewest_calls=FEWEST_CALLS))
             check_answers(report)
             calls.append(report.calls)
             counts.append(settle())

@@ -1,5 +1,8 @@
 """Calls of every method with arguments of right and wrong types, from a seed; and what the daemon has to keep.
 
+Nothing that others have is changed by it: ``Playground`` is an image, a container and a registry of its own, no
+other object is ever called, and every name that it knows is one of these or nobody's.
+
 For ``tests/native/test_dbus_fuzz.py``, and by hand for as long as one likes, in a machine::
 
     python3 -m tests.support.busfuzz SECONDS [SEED]
@@ -13,10 +16,16 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from dbus_next import Message, MessageType, SignatureTree, Variant
 
+from tests.support.containers import Container, run
+from tests.support.fakeregistry import file
+from tests.support.images import serve_images
 from usercontainerd.daemon.connection import Connection, connect_bus
 from usercontainerd.daemon.description import find_descriptions, read_interface
 
@@ -25,32 +34,101 @@ ROOT = "/org/usercontainer1"
 INTERFACES = ("Manager", "Container", "Image", "Job")
 # They are meant to be reached by name; what they do is tested elsewhere, and would end what is being fuzzed.
 LEFT_OUT = ("Unsubscribe",)
+# It takes away what nobody uses, whosever it is: it is only ever called in ways that it has to refuse.
+REFUSED_ONLY = ("PruneImages",)
 AT_ONCE = 24
 MAX_FDS = 16  # the bus cuts off who sends more in one message
-TEXTS = (
-    "",
-    "x",
-    "app",
-    "localhost:5000/busybox:latest",
-    "localhost:1/none",
-    "../../etc/passwd",
-    "a" * 5000,
-    "%n%%$HOME`id`",
-    "\x1b[31m\n\t",
-    "ü\u202e\U0001f600",
-    "--help",
-    "-1",
-    'image = "x"\n',
-    "container@app.service",
-)
+PREFIX = "fuzz-"  # of every container's and image's name that comes of it
+APP = f"{PREFIX}app"
 BASIC = "ybnqiuxtdsogh"
+
+
+def list_texts(reference: str) -> tuple[str, ...]:
+    """What strings are chosen from: ``reference`` is an image of the playground."""
+    return (
+        "",
+        f"{PREFIX}x",
+        APP,
+        reference,
+        f"localhost:1/{PREFIX}none",
+        "../../etc/passwd",
+        "a" * 5000,
+        "%n%%$HOME`id`",
+        "\x1b[31m\n\t",
+        "ü\u202e\U0001f600",
+        "--help",
+        "-1",
+        f'image = "localhost:1/{PREFIX}none"\n',
+        f"container@{APP}.service",
+    )
+
+
+@dataclass
+class Playground:
+    """What calls may change. ``jobs`` are the objects of those that our own calls have begun."""
+
+    reference: str
+    app: Container
+    jobs: list[str] = field(default_factory=list)
+    images: frozenset[str] = field(default_factory=lambda: frozenset(list_images()))
+
+    def clean(self) -> None:
+        """Take away what calls have made; the container and its image are there as in the beginning."""
+        for definition in self.app.path.parent.glob(f"{PREFIX}*.toml"):
+            if definition != self.app.path:
+                definition.unlink()
+        names = run("usercontainer", "ps", "-a", "--format", "{{.Names}}").stdout.split()
+        if made := [name for name in names if name.startswith(PREFIX) and name != self.app.name]:
+            run("usercontainer", "rm", "-f", *made)
+        self._remove_images()
+        run("usercontainer", "pull", "-q", self.reference)
+
+    def _remove_images(self) -> None:
+        made = {
+            identity
+            for identity, names in list_images().items()
+            if identity not in self.images and all(PREFIX in name for name in names)
+        }
+        if made:
+            run("usercontainer", "rmi", "-f", *made)
+
+
+def list_images() -> dict[str, set[str]]:
+    """The store's images: ID and names."""
+    form = "{{.ID}} {{.Repository}}:{{.Tag}}"
+    found: dict[str, set[str]] = {}
+    for line in run(
+        "usercontainer", "images", "--no-trunc", "--noheading", "--format", form
+    ).stdout.splitlines():
+        identity, name = line.split(" ", 1)
+        found.setdefault(identity, set()).update({name} - {"<none>:<none>"})
+    return found
+
+
+@contextmanager
+def open_playground() -> Iterator[Playground]:
+    """An image that no other has an equal of, a container of it that has not been started, and a registry."""
+    with serve_images() as maker:
+        reference = maker.add(f"{PREFIX}image", file("own", os.urandom(16)))
+        playground = Playground(reference, Container(APP))
+        run("usercontainer", "pull", "-q", reference)
+        try:
+            playground.app.define(
+                f'image = "{reference}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nstop_timeout = 0\n'
+            )
+            yield playground
+        finally:
+            playground.clean()
+            playground.app.remove()
+            playground._remove_images()
 
 
 class Fuzzer:
     """Makes values; the same seed makes the same ones."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, texts: tuple[str, ...]) -> None:
         self.random = random.Random(seed)
+        self.texts = texts
 
     def make_signature(self, depth: int = 0) -> str:
         """Any single complete type."""
@@ -79,7 +157,7 @@ class Fuzzer:
         if token == "d":
             return rnd.choice([0.0, -1.5, 1e308, float("inf"), float("nan"), rnd.random() * 100])
         if token == "s":
-            return rnd.choice(TEXTS)
+            return rnd.choice(self.texts)
         if token == "o":
             return rnd.choice(["/", ROOT, f"{ROOT}/image/0", "/a/b"])
         if token == "g":
@@ -149,25 +227,25 @@ def measure(pid: int) -> tuple[int, int]:
     return len(os.listdir(f"/proc/{pid}/fd")), pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-async def find_targets(bus: Connection) -> list[tuple[str, str]]:
-    """(path, interface) of one object of each kind that is there, and of one that is not."""
-    question = Message(
-        destination=NAME,
-        path=ROOT,
-        interface="org.freedesktop.DBus.ObjectManager",
-        member="GetManagedObjects",
-    )
-    reply = await asyncio.wait_for(bus.call(question), 60)
-    found = {f"{NAME}.Manager": ROOT}
-    for path, interfaces in reply.body[0].items():
-        for interface in interfaces:
-            found.setdefault(interface, path)
-    return [(path, interface) for interface, path in found.items()]
+async def find_targets(bus: Connection, playground: Playground) -> list[tuple[str, str]]:
+    """(path, interface) of the manager and of one object of each kind that is ours and there."""
+    found = [(ROOT, f"{NAME}.Manager")]
+    if playground.jobs:
+        found.append((playground.jobs[-1], f"{NAME}.Job"))
+    for kind, name in (("Container", playground.app.name), ("Image", playground.reference)):
+        question = Message(
+            destination=NAME, path=ROOT, interface=f"{NAME}.Manager", member=f"Get{kind}",
+            signature="sa{sv}", body=[name, {}],
+        )  # fmt: skip
+        reply = await asyncio.wait_for(bus.call(question), 60)
+        if reply.message_type is not MessageType.ERROR:
+            found.append((reply.body[0], f"{NAME}.{kind}"))
+    return found
 
 
-async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = (), fewest_calls: int = 0) -> Report:
-    """Call for ``seconds``, and until ``fewest_calls`` are answered. ``keep`` are methods that are left out."""
-    fuzzer, report = Fuzzer(seed), Report()
+async def fuzz(seconds: float, seed: int, playground: Playground, *, fewest_calls: int = 0) -> Report:
+    """Call for ``seconds``, and until ``fewest_calls`` are answered."""
+    fuzzer, report = Fuzzer(seed, list_texts(playground.reference)), Report()
     # Our own connection: dbus-next's takes a full socket for its end.
     bus = await connect_bus(os.environ["DBUS_SESSION_BUS_ADDRESS"])
     directory = find_descriptions()
@@ -178,14 +256,14 @@ async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = (), fewest_
     end = time.monotonic() + seconds
     gate = asyncio.Semaphore(AT_ONCE)
     tasks: set[asyncio.Task[None]] = set()
-    targets = await find_targets(bus)
+    targets = await find_targets(bus, playground)
     watched = daemon_pid()
 
     async def one() -> None:
         async with gate:
             path, interface = fuzzer.random.choice(targets)
             method = fuzzer.random.choice(methods[interface])
-            if method.name in (*LEFT_OUT, *keep):
+            if method.name in LEFT_OUT:
                 return
             signature = method.inputs
             if fuzzer.random.random() < 0.25:
@@ -195,6 +273,8 @@ async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = (), fewest_
             body = [fuzzer.make(kind, fds) for kind in kinds]
             if body and kinds[-1].signature == "a{sv}" and fuzzer.random.random() < 0.7:
                 body[-1] = {}
+            if method.name in REFUSED_ONLY and body in ([], [{}]):
+                body, signature = [{APP: Variant("b", True)}], "a{sv}"
             message = Message(
                 destination=NAME, path=path, interface=interface, member=method.name,
                 signature=signature, body=body, unix_fds=fds,
@@ -212,6 +292,7 @@ async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = (), fewest_
                 return
             for fd in reply.unix_fds:
                 os.close(fd)
+            playground.jobs += [each for each in reply.body if str(each).startswith(f"{ROOT}/job/")][:1]
             if reply.message_type is MessageType.ERROR:
                 report.errors[reply.error_name] = report.errors.get(reply.error_name, 0) + 1
                 if any("Traceback" in str(part) or 'File "' in str(part) for part in reply.body):
@@ -226,7 +307,7 @@ async def fuzz(seconds: float, seed: int, *, keep: tuple[str, ...] = (), fewest_
         await asyncio.sleep(0)
         if time.monotonic() > next_look:
             next_look = time.monotonic() + max(0.5, seconds / 60)
-            targets = await find_targets(bus)
+            targets = await find_targets(bus, playground)
             descriptors, memory = measure(watched)
             report.descriptors.append(descriptors)
             report.memory.append(memory)
@@ -240,7 +321,8 @@ def main() -> None:
     """By hand."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    report = asyncio.run(fuzz(seconds, seed))
+    with open_playground() as playground:
+        report = asyncio.run(fuzz(seconds, seed, playground))
     print(
         f"{report.calls} calls, {len(report.silent)} without an answer, {len(report.tracebacks)} tracebacks"
     )
