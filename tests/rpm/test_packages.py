@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from rpmlib.building import DEBIAN
@@ -11,6 +12,7 @@ from tests.support.containers import run
 from tests.support.packages import CHECKOUT, NAMES, Built, hash_file
 
 SPEC = CHECKOUT / "packaging/rpm/usercontainerd.spec"
+PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"  # the machine's, for which packages are built
 RPMLINT = (
     *("rpmlint", "--config", str(CHECKOUT / "packaging/rpm/debian/rpmlint.toml")),
     *("--rpmlintrc", str(CHECKOUT / "packaging/rpm/usercontainerd.rpmlintrc")),
@@ -45,7 +47,7 @@ def test_rpmlint_has_nothing_to_say(built: Built) -> None:
 def test_what_it_requires(built: Built) -> None:
     found = {line.split(" ")[0] for line in query(built.find("usercontainerd"), "requires")}
     python = {
-        f"python3.13dist({name})" for name in ("dbus-next", "pyroute2", "requests", "systemd-python", "toml")
+        f"{PYTHON}dist({name})" for name in ("dbus-next", "pyroute2", "requests", "systemd-python", "toml")
     }
     programs = {
         "crun",
@@ -92,7 +94,7 @@ def test_scripts_keep_their_interpreter_and_know_no_checkout(built: Built) -> No
     for name in scripts:
         text = Path(f"/tmp/unpacked{name}").read_text()
         assert text.startswith("#!/usr/bin/python3 -IS\n"), name
-        assert "/usr/lib/python3.13/site-packages" in text, name
+        assert f"/usr/lib/{PYTHON}/site-packages" in text, name
         assert "checkout" not in text, name
 
 

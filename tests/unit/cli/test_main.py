@@ -1,4 +1,4 @@
-"""The verbs as a whole: each loads, has its line in the help and its place in the manual."""
+"""The verbs as a whole: each loads and has its line in the help."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import pytest
 
 from usercontainerd import __version__
 from usercontainerd.cli import main as door
-from usercontainerd.cli.container_options import CONTAINER_OPTIONS
-from usercontainerd.cli.options import Option, Verb
-from usercontainerd.cli.registry_options import ACCESS_OPTIONS
+from usercontainerd.cli.options import Verb
 
-MANUAL = Path(__file__).resolve().parents[3] / "man" / "usercontainer.1"
 VERBS = sorted(door.VERBS)
 
 
@@ -46,32 +43,6 @@ def test_help_of_each_verb(name: str, capfd: pytest.CaptureFixture[str], environ
     assert capfd.readouterr().out == by_option
     assert by_option.startswith(f"Usage: usercontainer {name}")
     assert all(len(line) <= 120 for line in by_option.splitlines())
-
-
-@pytest.mark.parametrize("name", VERBS)
-def test_manual_has_every_option(name: str) -> None:
-    # groff writes a hyphen as \-.
-    text = MANUAL.read_text(encoding="utf-8").replace("\\-", "-")
-    start = text.index(f".SS {name}\n")
-    end = text.find("\n.S", start + 1)
-    section = text[start:end]
-    elsewhere = {option.key for option in CONTAINER_OPTIONS} if name in ("create", "run") else set()
-    if "REGISTRY OPTIONS" in section:
-        elsewhere |= {option.key for option in ACCESS_OPTIONS}
-    for option in load(name).options:
-        assert option.key in elsewhere or all(each in section for each in option.names), option.names
-
-
-@pytest.mark.parametrize(
-    ("heading", "options"),
-    [("CONTAINER OPTIONS", CONTAINER_OPTIONS), ("REGISTRY OPTIONS", ACCESS_OPTIONS)],
-)
-def test_manual_has_the_options_of_many_verbs(heading: str, options: tuple[Option, ...]) -> None:
-    text = MANUAL.read_text(encoding="utf-8").replace("\\-", "-")
-    start = text.index(f".SH {heading}\n")
-    section = text[start : text.index("\n.SH", start + 1)]
-    for option in options:
-        assert all(each in section for each in option.names), option.names
 
 
 @pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"]])

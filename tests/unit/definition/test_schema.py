@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shutil
-import subprocess
 
 import pytest
 
@@ -212,14 +210,6 @@ def test_the_manual_names_each_refused_directive_or_its_kind() -> None:
     ):
         assert name in text
         assert name in REFUSED
-
-
-@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
-def test_the_manual_is_good_roff() -> None:
-    result = subprocess.run(
-        ["groff", "-t", "-man", "-Tutf8", "-ww", "-z", MANUAL], capture_output=True, text=True, check=False
-    )
-    assert (result.returncode, result.stderr) == (0, "")
 
 
 EXAMPLES = os.path.join(TOP, "examples")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from usercontainerd.base.errors import InvalidFormat
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import Programs
-from usercontainerd.engine.configuration import Configuration, read_configuration
+from usercontainerd.engine.configuration import KEYS, Configuration, read_configuration
 from usercontainerd.engine.context import Context
 
 
@@ -70,3 +71,14 @@ def test_errors_name_file_and_key(context: Context, text: str, message: str) -> 
     write(context.paths.config, text)
     with pytest.raises(InvalidFormat, match=message):
         read_configuration(context)
+
+
+def test_the_manual_has_every_key_and_no_other() -> None:
+    manual = (Path(__file__).parents[3] / "man/usercontainerd.toml.5").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^\.SH (.*)\n((?:(?!\.SH ).*\n)*)", manual, re.MULTILINE))
+    explained = {
+        section.lower(): set(re.findall(r"^\.TP\n\.B (\w+)$", text, re.MULTILINE))
+        for section, text in sections.items()
+        if ".TP\n" in text
+    }
+    assert explained == {section: set(keys) for section, keys in KEYS.items()}

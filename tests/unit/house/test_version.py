@@ -29,15 +29,19 @@ def test_package_metadata_take_it_from_there() -> None:
     assert configuration["metadata"]["version"] == "attr: usercontainerd.__version__"
 
 
-@pytest.mark.parametrize("page", sorted(os.listdir(f"{TOP}/man")))
-def test_manual_pages_have_it(page: str) -> None:
-    (title,) = re.findall(r"^\.TH .*$", read(f"man/{page}"), re.MULTILINE)
-    assert f'"usercontainerd {__version__}"' in title
-
-
-def test_news_begin_with_it() -> None:
+def read_release_date() -> str:
+    """Of the newest version in NEWS.md."""
     first = next(line for line in read("NEWS.md").splitlines() if line.startswith("## "))
-    assert re.fullmatch(rf"## {re.escape(__version__)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", first)
+    match = re.fullmatch(rf"## {re.escape(__version__)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", first)
+    assert match, f"NEWS.md does not begin with {__version__}"
+    return match[1]
+
+
+@pytest.mark.parametrize("page", sorted(os.listdir(f"{TOP}/man")))
+def test_manual_pages_have_it_and_its_date(page: str) -> None:
+    (title,) = re.findall(r"^\.TH .*$", read(f"man/{page}"), re.MULTILINE)
+    date = read_release_date().replace("unreleased", "")
+    assert f'"{date}" "usercontainerd {__version__}"' in title
 
 
 def test_rpm_has_it() -> None:
