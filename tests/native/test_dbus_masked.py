@@ -64,6 +64,7 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
         ("enable", defined),
         ("disable", defined),
         ("create", f"--name {made} {BUSYBOX} sleep 1000"),
+        ("update", f"--pids-limit 100 {made}"),
         ("rm", made),
         ("run", f"--rm --network none {BUSYBOX} true"),
         ("tag", f"{BUSYBOX} {image}"),

@@ -255,10 +255,8 @@ def parse_tmpfs(text: str) -> dict[str, Any]:
 
 
 def _add_resources(options: Options, table: dict[str, Any]) -> None:
-    resources: dict[str, Any] = {}
     memory = options.value("memory")
-    if memory is not None and memory != "0":
-        resources["memory"] = memory
+    resources = read_resources(options)
     swap = options.value("memory-swap")
     if swap == "-1":
         resources["swap"] = "infinity"
@@ -266,12 +264,27 @@ def _add_resources(options: Options, table: dict[str, Any]) -> None:
         if memory is None or parse_size(swap) < parse_size(memory):
             raise InvalidArgument("--memory-swap counts memory, too: it needs --memory, and at least as much")
         resources["swap"] = parse_size(swap) - parse_size(memory)
+    if resources:
+        table["resources"] = resources
+
+
+def read_resources(options: Options) -> dict[str, Any]:
+    """The table ``resources`` that the options mean, but for swap, whose option counts the memory, too.
+
+    A limit of 0 is none: it is left out. Raises ``InvalidArgument``.
+    """
+    resources: dict[str, Any] = {}
+    memory = options.value("memory")
+    if memory is not None and memory != "0":
+        resources["memory"] = memory
     cpus = options.value("cpus")
     if cpus is not None:
         try:
-            resources["cpus"] = float(cpus)
+            number = float(cpus)
         except ValueError:
             raise InvalidArgument(f'--cpus: "{cpus}" is no number') from None
+        if number:
+            resources["cpus"] = number
     shares = options.value("cpu-shares")
     if shares is not None and shares != "0":
         resources["cpu_weight"] = convert_shares(_parse_integer(shares, "--cpu-shares"))
@@ -283,8 +296,7 @@ def _add_resources(options: Options, table: dict[str, Any]) -> None:
     if weight is not None and weight != "0":
         number = _parse_integer(weight, "--blkio-weight")
         resources["io_weight"] = 1 + (min(max(number, 10), 1000) - 10) * 9999 // 990  # as crun converts it
-    if resources:
-        table["resources"] = {key: value for key, value in resources.items() if value != 0.0}
+    return resources
 
 
 def convert_shares(shares: int) -> int:
@@ -339,37 +351,43 @@ def parse_security_option(text: str) -> dict[str, Any]:
     )
 
 
+def plan_restart(policy: str) -> dict[str, Any]:
+    """What ``--restart`` means: the key and the directives that go with it. Raises ``InvalidArgument``."""
+    kind, colon, times = policy.partition(":")
+    if kind not in _RESTARTS or (colon and kind != "on-failure"):
+        raise InvalidArgument(
+            f'--restart: "{policy}" is no policy',
+            hint="possible are no, always, unless-stopped, on-failure[:TIMES]",
+        )
+    table: dict[str, Any] = {"restart": _RESTARTS[kind]}
+    if table["restart"] != "no":
+        # docker goes on for ever, but ever more slowly; systemd would give up after five failures.
+        table["service"] = {"RestartSec": "100ms", "RestartSteps": "10", "RestartMaxDelaySec": "1min"}
+        table["unit"] = {"StartLimitIntervalSec": "0"}
+        if colon:
+            count = _parse_integer(times, "--restart on-failure")
+            table["unit"] = {"StartLimitIntervalSec": "1h", "StartLimitBurst": str(count + 1)}
+    if table["restart"] == "always":
+        table["install"] = {"WantedBy": ["default.target"]}
+    return table
+
+
+def read_reservation(options: Options) -> dict[str, str]:
+    """The directive that ``--memory-reservation`` means; none for 0. Raises ``InvalidArgument``."""
+    reservation = options.value("memory-reservation")
+    return {} if reservation is None or reservation == "0" else {"MemoryLow": str(parse_size(reservation))}
+
+
 def _add_unit(options: Options, table: dict[str, Any]) -> None:
-    unit: dict[str, Any] = {}
-    service: dict[str, Any] = {}
     policy = options.value("restart")
     if policy is not None:
-        kind, colon, times = policy.partition(":")
-        if kind not in _RESTARTS or (colon and kind != "on-failure"):
-            raise InvalidArgument(
-                f'--restart: "{policy}" is no policy',
-                hint="possible are no, always, unless-stopped, on-failure[:TIMES]",
-            )
-        table["restart"] = _RESTARTS[kind]
-        if table["restart"] != "no":
-            # docker goes on for ever, but ever more slowly; systemd would give up after five failures.
-            service = {"RestartSec": "100ms", "RestartSteps": "10", "RestartMaxDelaySec": "1min"}
-            unit = {"StartLimitIntervalSec": "0"}
-            if colon:
-                count = _parse_integer(times, "--restart on-failure")
-                unit = {"StartLimitIntervalSec": "1h", "StartLimitBurst": str(count + 1)}
-        if table["restart"] == "always":
-            table["install"] = {"WantedBy": ["default.target"]}
-    reservation = options.value("memory-reservation")
-    if reservation is not None and reservation != "0":
-        service["MemoryLow"] = str(parse_size(reservation))
+        table.update(plan_restart(policy))
+    service = {**table.get("service", {}), **read_reservation(options)}
     driver = options.value("log-driver")
     if driver == "none":
         service.update({"StandardOutput": "null", "StandardError": "null"})
     elif driver not in (None, "", "journald", "passthrough"):
         raise InvalidArgument(f'--log-driver: "{driver}" is not possible', hint="the log is the journal")
-    if unit:
-        table["unit"] = unit
     if service:
         table["service"] = service
 

@@ -80,6 +80,7 @@ VERBS = {
     "unpause": ("signals", "Let the processes of paused containers go on"),
     "unshare": ("image_mounts", "Run a command as root of a user namespace of your own"),
     "untag": ("image_names", "Take names from an image"),
+    "update": ("update", "Change the limits and the restart policy of containers"),
     "verify": ("verify", "Report what is wrong with container definitions"),
     "wait": ("wait", "Wait until containers have ended, and print their exit statuses"),
     "version": ("version", "Show the version, and those of what containers run on"),
@@ -102,6 +103,7 @@ GROUPS = {
                     "stop",
                     "top",
                     "unpause",
+                    "update",
                     "wait",
                 ),
             )

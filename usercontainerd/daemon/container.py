@@ -32,6 +32,7 @@ from usercontainerd.systemd.bus import escape_object_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from usercontainerd.daemon.call import Call, Options
     from usercontainerd.daemon.service import Service
@@ -66,6 +67,7 @@ class ContainerObject(Provider):
             "Resume": self._resume,
             "Remove": self._remove,
             "SetAutostart": self._set_autostart,
+            "Update": self._update,
             "Logs": self._logs,
             "Exec": self._exec,
             "OpenPTY": self._open_terminal,
@@ -266,6 +268,16 @@ class ContainerObject(Provider):
         else:
             await self._service.run_with_manager(lambda manager: disable_autostart(context, manager, name))
         await self._service.board.refresh({name})
+
+    async def _update(self, call: Call, settings: dict[str, Any], options: Options) -> None:
+        lifted = options.take_texts("unlimited")
+        options.finish()
+        from usercontainerd.daemon import definitions
+
+        context, name, table = self._service.context, self.container.name, definitions.unwrap(settings)
+        await self._act(
+            "update", call, lambda manager: definitions.update(context, manager, name, table, lifted)
+        )
 
     async def _inspect(self, _call: Call, options: Options) -> str:
         options.finish()

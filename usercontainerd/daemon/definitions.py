@@ -96,6 +96,21 @@ def create(context: Context, name: str, table: dict[str, Any]) -> str:
     return chosen
 
 
+def update(
+    context: Context, manager: Manager, name: str, table: dict[str, Any], lifted: Sequence[str]
+) -> None:
+    """Change a container's limits as ``usercontainer update`` does; ``lifted`` are those that are taken away.
+
+    Raises ``InvalidDefinition``, ``InvalidArgument``, ``InUse``, ``NoSuchContainer``.
+    """
+    from usercontainerd.engine.updating import plan_changes, update_container
+
+    changes, diagnostics = plan_changes(context, name, table, lifted=lifted)
+    if changes is None:
+        raise explain_errors(diagnostics)
+    update_container(context, manager, name, changes)
+
+
 def explain_errors(diagnostics: Sequence[Diagnostic]) -> InvalidDefinition:
     """One error of all that is wrong with a definition."""
     return InvalidDefinition(

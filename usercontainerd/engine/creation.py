@@ -133,6 +133,14 @@ def find_free_port(protocol: str, address: str = "") -> int:
         return port
 
 
+def render_created(definition: Definition) -> str:
+    """The text of the definition of a container that is made at run time."""
+    from usercontainerd.definition.toml_writer import render_definition
+
+    name = definition.name
+    return f"# Made by `usercontainer create`; `usercontainer rm {name}` removes it.\n{render_definition(definition)}"
+
+
 def create_container(
     context: Context, definition: Definition, record: ImageRecord, *, publish_all: bool = False
 ) -> Definition:
@@ -148,11 +156,7 @@ def create_container(
     path = f"{place}/{name}.toml"
     whole = replace(complete_definition(definition, record, image, publish_all=publish_all), sources=(path,))
     unit = build_unit(whole, context.programs)
-    from usercontainerd.definition.toml_writer import render_definition
-
-    text = (
-        f"# Made by `usercontainer create`; `usercontainer rm {name}` removes it.\n{render_definition(whole)}"
-    )
+    text = render_created(whole)
     for directory in (place, f"{paths.data}/locks", paths.runtime_units):
         try:
             make_private_directories(directory)

@@ -302,7 +302,7 @@ def plan_repeated_limits(resources: Resources) -> tuple[tuple[str, str], ...]:
     if resources.memory_high is not None:
         limits.append(("memory.high", str(resources.memory_high)))
     if resources.pids is not None:
-        limits.append(("pids.max", str(resources.pids)))
+        limits.append(("pids.max", str(resources.pids) if resources.pids > 0 else "max"))
     if resources.cpus is not None:
         limits.append(("cpu.max", f"{round(resources.cpus * 100000)} 100000"))
     return tuple(limits)
