@@ -59,7 +59,7 @@ PS = Verb(
     ),
     most=0,
     details="Fields: .ID .Names .Image .ImageID .Command .CreatedAt .RunningFor .State .Status .Ports .Labels\n"
-    '.Label "x" .Mounts .Networks .Unit .ExitCode .Definition',
+    '.Label "x" .Mounts .Networks .Unit .ExitCode .Definition .UpdateAvailable',
     refused={"--size": "sizes are not known yet", "-s": "sizes are not known yet"},
 )
 
@@ -76,7 +76,7 @@ def run_ps(call: Call) -> int:
     now = time.time()
     text = options.value("format")
     if text is not None:
-        fields = [describe_container(each, now, full) for each in containers]
+        fields = describe_containers(call, containers, text, now, full)
         write_output(render_format(text, fields, HEADINGS, with_headings=headings))
         return 0
     columns = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
@@ -86,6 +86,22 @@ def run_ps(call: Call) -> int:
         rows.append([shown[column] for column in columns])
     write_output(render_table([HEADINGS[column] for column in columns] if headings else (), rows))
     return 0
+
+
+def describe_containers(
+    call: Call, containers: list[Container], template: str, now: float, full: bool
+) -> list[dict[str, Any]]:
+    """All fields of each line; what has to be looked up only where ``template`` asks for it."""
+    from usercontainerd.cli.template import parse_template
+
+    fields = [describe_container(each, now, full) for each in containers]
+    if template == "json" or parse_template(template).fields & {"UpdateAvailable", ""}:
+        from usercontainerd.engine.newer_images import NewerImages
+
+        newer = NewerImages(call.context())
+        for each, shown in zip(containers, fields, strict=True):
+            shown["UpdateAvailable"] = newer.has_newer(each.summary)
+    return fields
 
 
 def find_containers(call: Call) -> list[Container]:

@@ -14,10 +14,12 @@ from usercontainerd.base.errors import StoreError
 from usercontainerd.base.names import container_name, is_container_name, unit_name
 from usercontainerd.daemon.connection import RemoteError
 from usercontainerd.daemon.container import PATHS, ContainerObject
+from usercontainerd.daemon.image import PATHS as IMAGE_PATHS
 from usercontainerd.daemon.image import ImageObject
 from usercontainerd.engine.containers import UNITS, State, list_containers, read_container
-from usercontainerd.engine.local_images import list_images
+from usercontainerd.engine.local_images import is_stored, list_images
 from usercontainerd.engine.lookup import is_known
+from usercontainerd.engine.newer_images import NewerImages
 from usercontainerd.engine.summaries import summarise_definition
 from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH, SERVICE, UnitStatus, unit_path
@@ -46,6 +48,7 @@ class Board:
         self.containers: dict[str, ContainerObject] = {}
         self.images: dict[str, ImageObject] = {}
         self.images_error: StoreError | None = None
+        self.newer = NewerImages(service.context)
         self._dirty: set[str] = set()
         self._all_dirty = False
         self._images_dirty = False
@@ -87,7 +90,10 @@ class Board:
             await self._read_some(names)
 
     async def look_for(self, path: str) -> None:
-        """See whether there is a container by now whose object is at ``path``; told of it we may be in a moment."""
+        """See whether there is by now a container or an image whose object is at ``path``; we may be told soon."""
+        digits = path.removeprefix(f"{IMAGE_PATHS}/")
+        if digits != path and is_stored(self._service.context, digits):
+            self.refresh_images()
         if not path.startswith(f"{PATHS}/"):
             return
         name = unescape_element(path.removeprefix(f"{PATHS}/"))
@@ -153,6 +159,7 @@ class Board:
         except StoreError as error:
             logger.warning("cannot look at images: %s", error)
             records, self.images_error = {}, error
+        self.newer = NewerImages(self._service.context, records.values())
         for key, record in records.items():
             one = self.images.get(key)
             if one is None:
@@ -169,6 +176,11 @@ class Board:
             self._service.server.remove(gone.path)
             self._service.report_image("remove", gone)
         self._service.report_counts()
+
+    async def refresh_store(self) -> None:
+        """Read all images anew, and all containers: what they are made of may be another image now."""
+        self.refresh_images()
+        await self.refresh_all()
 
     # Being told
 
@@ -209,8 +221,8 @@ class Board:
             images, self._images_dirty = self._images_dirty, False
             try:
                 if images:
-                    self.refresh_images()
-                if everything:
+                    await self.refresh_store()
+                elif everything:
                     await self.refresh_all()
                 elif dirty:
                     await self.refresh(dirty)

@@ -89,6 +89,7 @@ class ContainerObject(Provider):
             "LastError": self._read_last_error,
             "Image": lambda: self.container.summary.image,
             "ImageId": lambda: self.container.summary.image_id,
+            "UpdateAvailable": lambda: self._service.board.newer.has_newer(self.container.summary),
             "Command": lambda: self.container.summary.command,
             "ExitStatus": self._read_exit_status,
             "MainPID": self._read_main_pid,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import time
+from types import MappingProxyType
+from typing import NamedTuple
 
 from usercontainerd.base.errors import InUse, UsercontainerError, printable
 from usercontainerd.daemon.call import ERROR_PREFIX, MAX_ERROR_TEXT, LimitExceeded
 from usercontainerd.daemon.children import Child, read_lines
-from usercontainerd.daemon.connection import Variant
+from usercontainerd.daemon.connection import RemoteError, Variant
 from usercontainerd.daemon.limits import (
     MAX_ENDED_JOBS,
     MAX_ENDED_JOBS_OF_ONE,
@@ -36,7 +38,7 @@ from usercontainerd.daemon.server import Provider
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from usercontainerd.daemon.call import Call, Options
@@ -50,6 +52,15 @@ MAX_NOTICES = 100
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 
 logger = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """How a job has ended; it has once everybody can see what came of it."""
+
+    state: str
+    error_name: str = ""
+    message: str = ""
+    result: Mapping[str, Variant] = MappingProxyType({})
 
 
 class Job(Provider):
@@ -67,9 +78,10 @@ class Job(Provider):
         self.started = int(time.time())
         self.state = RUNNING
         self.phase = ""
+        self._outcome: Outcome | None = None  # until the end of the job is told
         self.error_name = ""
         self.message = ""
-        self.result: dict[str, Variant] = {}
+        self.result: Mapping[str, Variant] = {}
         self.notices: list[str] = []
         self._items: dict[str, tuple[str, int, int]] = {}
         self._child: Child | None = None
@@ -90,7 +102,7 @@ class Job(Provider):
             "Items": lambda: [[item, *values] for item, values in self._items.items()],
             "ErrorName": lambda: self.error_name,
             "Message": lambda: self.message,
-            "Result": lambda: self.result,
+            "Result": lambda: dict(self.result),
             "Notices": lambda: list(self.notices),
         }
 
@@ -128,8 +140,12 @@ class Job(Provider):
         if output is not None:
             await read_lines(output, self._take_line)
         status = await child.ended
-        if self.is_running:
+        if self._outcome is None:
             take_status(self, status)
+        try:
+            await self._service.job_ends(self)
+        except (RemoteError, TimeoutError, OSError) as error:
+            logger.warning("cannot look at what came of %s: %s", self.describe(), error)
         self._finish()
 
     def _take_line(self, line: bytes) -> None:
@@ -161,14 +177,15 @@ class Job(Provider):
 
     def succeed(self, result: dict[str, Any]) -> None:
         """Note what came of it."""
-        self.state = DONE
-        self.result = {name: make_variant(value) for name, value in result.items()}
+        self._outcome = Outcome(DONE, result={name: make_variant(value) for name, value in result.items()})
 
     def fail(self, name: str, message: str) -> None:
         """Note why it failed."""
-        self.state = CANCELLED if self._cancelled else FAILED
-        self.error_name = f"{ERROR_PREFIX}{'Cancelled' if self._cancelled else name}"
-        self.message = message[:MAX_ERROR_TEXT]
+        self._outcome = Outcome(
+            CANCELLED if self._cancelled else FAILED,
+            error_name=f"{ERROR_PREFIX}{'Cancelled' if self._cancelled else name}",
+            message=message[:MAX_ERROR_TEXT],
+        )
 
     # Telling
 
@@ -217,6 +234,9 @@ class Job(Provider):
             self._service.server.report_changes(self.path, self, names)
 
     def _finish(self) -> None:
+        if self._outcome is not None:
+            self.state, self.error_name = self._outcome.state, self._outcome.error_name
+            self.message, self.result = self._outcome.message, self._outcome.result
         self._changed.update(("State", "Progress", "Phase", "ErrorName", "Message", "Result", "Items"))
         self._tell()
         self._service.server.emit(self.path, self, "Completed", self.state, self.error_name, self.message)
@@ -294,7 +314,6 @@ class Jobs:
         await job.follow(child, output, take_status)
         job.log_end()
         self._service.report_counts()
-        self._service.job_ended(job)
         self._ended[job.path] = self._service.loop.call_later(KEPT, self._forget, job.path)
         owners = [(path, self._jobs[path].owner) for path in self._ended]
         for path in choose_surplus(owners, MAX_ENDED_JOBS_OF_ONE, MAX_ENDED_JOBS):

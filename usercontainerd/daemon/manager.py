@@ -114,7 +114,10 @@ class ManagerObject(Provider):
     async def _get_image(self, _call: Call, reference: str, options: Options) -> str:
         options.finish()
         record = find_image(self._context, reference)
-        one = None if record is None else self._service.board.images.get(record.id.hex)
+        known = self._service.board.images
+        if record is not None and record.id.hex not in known:
+            self._service.board.refresh_images()  # it came just now, and nobody has told us yet
+        one = None if record is None else known.get(record.id.hex)
         if one is None:
             raise NoSuchImage(f"there is no image {reference!r} here")
         return one.path

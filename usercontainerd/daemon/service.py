@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 NAME = "org.usercontainer1"
 ROOT = "/org/usercontainer1"
 THREADS = 16  # blocking use cases under way at the same time: they wait for systemd most of the time
+# Jobs that change what there is of images.
+_CHANGING = ("pull", "load", "import", "commit", "prune", "check")
 # Reading the whole board makes one a watcher: such a client wants to hear of changes.
 _WATCHING = (f"{OBJECT_MANAGER}.GetManagedObjects",)
 
@@ -95,8 +97,7 @@ class Service:
         await watch_systemd(self.connection, self.board)
         watch_disk(self.context.paths, self.board, self.loop)
         watch_groups(self.board, self.loop)
-        await self.board.refresh_all()
-        self.board.refresh_images()
+        await self.board.refresh_store()
         self.keep(self.loop.create_task(self.board.keep_true()))
         self._sweep()
 
@@ -275,11 +276,11 @@ class Service:
         self.board.definitions_changed()
         self.board.images_changed()
 
-    def job_ended(self, job: Job) -> None:
-        """A job has ended."""
+    async def job_ends(self, job: Job) -> None:
+        """A job is done: whoever hears of its end finds what came of it."""
         self.idle.touch()
-        if job.operation != "exec":
-            self.board.images_changed()
+        if job.operation in _CHANGING:
+            await self.board.refresh_store()
 
 
 def make_error(name: str, message: str) -> UsercontainerError:

@@ -148,10 +148,7 @@ def read_container(
     group = find_group(paths, name) if state == State.RUNNING else None
     if group is not None and is_frozen(group):
         state = State.PAUSED
-    # What runs is what the bundle was made from, whatever the definition says by now.
-    summary = read_summary(f"{paths.bundle(name)}/summary") if alive else None
-    if summary is None:
-        summary = read_cached_summary(paths, name) or summarise(name)
+    summary = choose_summary(paths, name, summarise, alive=alive)
     if summary.problem and not alive:
         state = State.INVALID
     return Container(
@@ -163,6 +160,12 @@ def read_container(
         exit=record,
         group=group,
     )
+
+
+def choose_summary(paths: Paths, name: str, summarise: Callable[[str], Summary], *, alive: bool) -> Summary:
+    """Return what a container is: of one that runs what its bundle was made from, whatever the definition says now."""
+    summary = read_summary(f"{paths.bundle(name)}/summary") if alive else None
+    return summary or read_cached_summary(paths, name) or summarise(name)
 
 
 def forget_ended_runs(paths: Paths) -> None:

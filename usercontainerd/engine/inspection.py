@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import unit_name
 from usercontainerd.definition.model import MountType, Restart
-from usercontainerd.engine.containers import State, derive_state
+from usercontainerd.engine.containers import State, choose_summary, derive_state
 from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.local_images import find_image, open_images
-from usercontainerd.engine.lookup import container_id, find_group, find_init
+from usercontainerd.engine.lookup import container_id, find_group, find_init, is_made
+from usercontainerd.engine.newer_images import NewerImages
 from usercontainerd.engine.output_choice import read_reason
+from usercontainerd.engine.summaries import summarise_definition
 from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
@@ -60,10 +63,13 @@ def inspect_container(context: Context, manager: Manager, name: str) -> dict[str
             )
         },
     }
+    alive = properties.get("ActiveState", "inactive") not in ("inactive", "failed")
+    summary = choose_summary(context.paths, name, partial(summarise_definition, context), alive=alive)
     common = {
         "Id": container_id(name),
         "Name": name,
         "State": describe_state(context, name, properties),
+        "UpdateAvailable": NewerImages(context).has_newer(summary),
         "RestartCount": properties.get("NRestarts", 0),
         "Unit": unit,
     }
@@ -133,10 +139,7 @@ def describe_definition(context: Context, definition: Definition) -> dict[str, A
         "BundlePath": context.paths.bundle(definition.name),
         "Definition": {
             "Sources": list(definition.sources),
-            "Created": os.path.dirname(definition.sources[0])
-            in (context.paths.created_definitions, context.paths.passing_definitions)
-            if definition.sources
-            else False,
+            "Created": is_made(context.paths, "".join(definition.sources[:1])),
             "WritableLayer": definition.writable_layer.value,
             "Pull": definition.pull.value,
         },

@@ -10,6 +10,7 @@ import os
 import time
 
 from usercontainerd.base.errors import InvalidReference, NoSuchImage
+from usercontainerd.oci.digest import is_digest
 from usercontainerd.oci.reference import parse_reference
 from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layout import Store
@@ -56,6 +57,11 @@ def read_registries(context: Context) -> RegistriesConfiguration:
 def list_images(context: Context) -> list[ImageRecord]:
     """Return all images with their names, the one pulled last first."""
     return open_images(context).all()
+
+
+def is_stored(context: Context, digits: str) -> bool:
+    """Tell whether there is a record of the image whose ID has these digits."""
+    return is_digest(f"sha256:{digits}") and os.path.lexists(f"{Store(context.paths).images}/{digits}.json")
 
 
 def find_image(context: Context, text: str) -> ImageRecord | None:

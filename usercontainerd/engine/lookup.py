@@ -37,6 +37,11 @@ def definition_directories(paths: Paths) -> tuple[str, ...]:
     return (*paths.definition_directories, paths.created_definitions, paths.passing_definitions)
 
 
+def is_made(paths: Paths, definition: str) -> bool:
+    """Tell whether this definition's file was written by ``create`` or ``run``."""
+    return os.path.dirname(definition) in (paths.created_definitions, paths.passing_definitions)
+
+
 def has_definition(paths: Paths, name: str) -> bool:
     """Tell whether there is a definition of ``name``, masked or not; a template's counts for its instances."""
     prefix, instance = split_instance(name)

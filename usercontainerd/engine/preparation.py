@@ -26,6 +26,7 @@ from usercontainerd.engine.definitions import read_definition
 from usercontainerd.engine.endpoints import SILENT, Conversation
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.local_images import ignore_progress, open_images
+from usercontainerd.engine.lookup import is_made
 from usercontainerd.engine.output_choice import (
     REASON_FILE,
     choose_output,
@@ -54,7 +55,7 @@ from usercontainerd.runtime.specification import (
     plan_exec_process,
     plan_hostname,
 )
-from usercontainerd.runtime.summary import build_summary, render_summary
+from usercontainerd.runtime.summary import build_summary, render_summary, shorten_image
 from usercontainerd.store.records import name_file
 from usercontainerd.systemd.renewal import reload_stale_unit
 from usercontainerd.systemd.unit import build_image_drop_in, build_unit
@@ -153,7 +154,7 @@ class Subject:
     """A definition with its image, and what the two together say.
 
     ``layers`` are directories, topmost first; ``environment`` is that of ``environment_files``; ``watched`` are the
-    files that make it another one when they change.
+    files that make it another one when they change, ``follows`` is the summary's.
     """
 
     definition: Definition
@@ -164,6 +165,7 @@ class Subject:
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     watched: tuple[str, ...]
+    follows: str
 
 
 def read_subject(context: Context, definition: Definition, record: ImageRecord) -> Subject:
@@ -188,7 +190,15 @@ def read_subject(context: Context, definition: Definition, record: ImageRecord) 
         arguments=arguments,
         environment=environment,
         watched=(*watch_image(images, record), RESOLV_CONF, "/etc/subuid", "/etc/subgid", *files),
+        follows=_find_followed_name(context, definition),
     )
+
+
+def _find_followed_name(context: Context, definition: Definition) -> str:
+    # A digest in it was written by `create`, or says which image the user wants, whatever its name means.
+    if "@" not in definition.image or is_made(context.paths, "".join(definition.sources[:1])):
+        return shorten_image(definition.image)
+    return ""
 
 
 def plan_private_files(
@@ -209,7 +219,9 @@ def plan_private_files(
         seccomp=seccomp,
         group_five=not subject.id_map.single,
     )
-    summary = build_summary(definition, subject.arguments, subject.record.id, subject.image.labels)
+    summary = build_summary(
+        definition, subject.arguments, subject.record.id, subject.image.labels, follows=subject.follows
+    )
     texts = {
         "config.json": json.dumps(specification),
         # For `exec` and `ps`: what they need of all this, without the time to parse it.

@@ -10,13 +10,14 @@ from usercontainerd.definition.search import find_definition
 from usercontainerd.engine.containers import summary_cache
 from usercontainerd.engine.definitions import build_owner, definition_directories, plan_watched
 from usercontainerd.engine.local_images import find_image, open_images
+from usercontainerd.engine.lookup import is_made
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
 from usercontainerd.runtime.plan import stamp_path
 from usercontainerd.runtime.specification import plan_arguments
-from usercontainerd.runtime.summary import Summary, build_summary, render_summary
+from usercontainerd.runtime.summary import Summary, build_summary, render_summary, shorten_image
 from usercontainerd.store.records import name_file
 
 TYPE_CHECKING = False
@@ -42,7 +43,10 @@ def summarise_definition(context: Context, name: str) -> Summary:
         image_id, configuration, files = _look_up_image(context, definition)
         watched += files
         arguments = plan_arguments(definition, configuration)
-        summary = build_summary(definition, arguments, image_id, configuration.labels, _stamp(watched))
+        follows = shorten_image(definition.image) if is_made(context.paths, found.path) else ""
+        summary = build_summary(
+            definition, arguments, image_id, configuration.labels, _stamp(watched), follows=follows
+        )
     _keep(context, name, summary)
     return summary
 

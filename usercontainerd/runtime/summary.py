@@ -27,7 +27,9 @@ _LIMIT = 1 << 20
 class Summary:
     """``command`` is one line for people, ``ports`` as podman shows them, ``definition`` the file it came from.
 
-    ``image_id`` is the digest, or empty while the image is not here. ``applications`` are those that may use it over
+    ``image_id`` is the digest, or empty while the image is not here. ``follows`` is the name whose image it ought to
+    have: of one that runs, or was made of the image that the name meant then; else, and of a digest, it is empty, since
+    the next start takes what is meant. ``applications`` are those that may use it over
     the bus. ``problem`` is the first error of a definition that cannot be used; then the rest is empty.
     """
 
@@ -35,6 +37,7 @@ class Summary:
         "applications",
         "command",
         "definition",
+        "follows",
         "image",
         "image_id",
         "labels",
@@ -50,6 +53,7 @@ class Summary:
         *,
         image: str = "",
         image_id: str = "",
+        follows: str = "",
         command: str = "",
         ports: str = "",
         network: str = "",
@@ -62,6 +66,7 @@ class Summary:
     ) -> None:
         self.image = image
         self.image_id = image_id
+        self.follows = follows
         self.command = command
         self.ports = ports
         self.network = network
@@ -78,7 +83,7 @@ class Summary:
         return all(stamp_path(path) == stamp for path, stamp in self.stamps)
 
 
-_SINGLE = ("image", "image_id", "command", "ports", "network", "definition", "problem")
+_SINGLE = ("image", "image_id", "follows", "command", "ports", "network", "definition", "problem")
 
 
 def build_summary(
@@ -87,6 +92,8 @@ def build_summary(
     image_id: str,
     image_labels: Iterable[tuple[str, str]] = (),
     stamps: Iterable[tuple[str, str]] = (),
+    *,
+    follows: str = "",
 ) -> Summary:
     """Summarise a definition; ``arguments`` are what it runs, entrypoint and command. As in docker, the image's labels
     are the container's, too.
@@ -94,6 +101,7 @@ def build_summary(
     return Summary(
         image=shorten_image(definition.image),
         image_id=image_id,
+        follows=follows,
         command=" ".join(arguments),
         ports=render_ports(definition.ports),
         network=definition.network.value,
