@@ -148,7 +148,7 @@ def read_container(
     group = find_group(paths, name) if state == State.RUNNING else None
     if group is not None and is_frozen(group):
         state = State.PAUSED
-    summary = choose_summary(paths, name, summarise, alive=alive)
+    summary = choose_summary(paths, name, active, summarise)
     if summary.problem and not alive:
         state = State.INVALID
     return Container(
@@ -162,9 +162,14 @@ def read_container(
     )
 
 
-def choose_summary(paths: Paths, name: str, summarise: Callable[[str], Summary], *, alive: bool) -> Summary:
-    """Return what a container is: of one that runs what its bundle was made from, whatever the definition says now."""
-    summary = read_summary(f"{paths.bundle(name)}/summary") if alive else None
+def choose_summary(paths: Paths, name: str, active: str, summarise: Callable[[str], Summary]) -> Summary:
+    """Return what a container is, whose unit has the ``ActiveState`` ``active``.
+
+    Of one that runs what its bundle was made from, whatever the definition says now; one that starts may still have the
+    bundle of its last run.
+    """
+    runs = active not in ("inactive", "failed", "activating")
+    summary = read_summary(f"{paths.bundle(name)}/summary") if runs else None
     return summary or read_cached_summary(paths, name) or summarise(name)
 
 

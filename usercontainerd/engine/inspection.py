@@ -63,8 +63,8 @@ def inspect_container(context: Context, manager: Manager, name: str) -> dict[str
             )
         },
     }
-    alive = properties.get("ActiveState", "inactive") not in ("inactive", "failed")
-    summary = choose_summary(context.paths, name, partial(summarise_definition, context), alive=alive)
+    active = str(properties.get("ActiveState", "inactive"))
+    summary = choose_summary(context.paths, name, active, partial(summarise_definition, context))
     common = {
         "Id": container_id(name),
         "Name": name,
