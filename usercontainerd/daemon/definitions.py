@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import check_container_name, is_template_name, unit_name
+from usercontainerd.base.records import replace
 from usercontainerd.daemon.connection import Variant
 from usercontainerd.engine.autostart import forget_choice
 from usercontainerd.engine.creation import choose_name, create_container, plan_container

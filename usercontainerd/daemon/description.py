@@ -6,11 +6,11 @@ dbus-next's own reader drops annotations, and with them what a client's cache re
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from enum import StrEnum
 from xml.etree import ElementTree
 
 from usercontainerd.base.programs import list_places
+from usercontainerd.base.records import dataclass, field
 
 _EMITS = "org.freedesktop.DBus.Property.EmitsChangedSignal"
 

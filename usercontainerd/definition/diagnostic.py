@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from usercontainerd.base.errors import printable
+from usercontainerd.base.records import dataclass
 
 
 class Severity(StrEnum):

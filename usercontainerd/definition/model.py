@@ -6,9 +6,9 @@ inspect output are made from it alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from usercontainerd.base.records import dataclass, field
 from usercontainerd.definition.pull_policy import PullPolicy
 
 

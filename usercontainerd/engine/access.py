@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+
+from usercontainerd.base.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

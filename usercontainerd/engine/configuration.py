@@ -7,9 +7,9 @@ our own file is silent.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import InvalidFormat
+from usercontainerd.base.records import dataclass
 from usercontainerd.kernel.smallfiles import read_small_file
 
 TYPE_CHECKING = False

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import Programs
+from usercontainerd.base.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ The definition names the image by digest, too: a container stays on the image th
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from usercontainerd.base.errors import AlreadyExists, InvalidArgument
 from usercontainerd.base.names import check_container_name, unit_name
+from usercontainerd.base.records import replace
 from usercontainerd.definition.model import MountType, Port
 from usercontainerd.definition.toml_reader import parse_table
 from usercontainerd.definition.vocabulary import normalise_signal

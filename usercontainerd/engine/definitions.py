@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import check_container_name, split_instance
+from usercontainerd.base.records import dataclass
 from usercontainerd.definition.diagnostic import Diagnostic
 from usercontainerd.definition.model import Definition
 from usercontainerd.definition.reader import load_definition

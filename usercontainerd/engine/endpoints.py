@@ -8,7 +8,6 @@ name that was asked for, wherever it came from.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 from usercontainerd.base.errors import (
     DigestMismatch,
@@ -19,6 +18,7 @@ from usercontainerd.base.errors import (
     RegistryError,
     UsercontainerError,
 )
+from usercontainerd.base.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Conversation:
     """
 
     choose: Choose | None = None
-    notice: Callable[[str], object] = field(default=ignore_notice)
+    notice: Callable[[str], object] = ignore_notice
 
 
 SILENT = Conversation()

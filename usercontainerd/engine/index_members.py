@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import NoSuchImage, StoreError, UsercontainerError
+from usercontainerd.base.records import dataclass
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
 from usercontainerd.engine.endpoints import choose_meaning, try_candidates
 from usercontainerd.engine.local_images import find_image, open_images, read_registries

@@ -8,9 +8,9 @@ checked by its digest on the way; nothing of them is kept.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, NoSuchImage, StoreError
+from usercontainerd.base.records import replace
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
 from usercontainerd.engine.archive_input import open_spool
 from usercontainerd.engine.endpoints import try_candidates

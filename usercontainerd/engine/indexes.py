@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, replace
 
 from usercontainerd.base.errors import (
     AlreadyExists,
@@ -17,6 +16,7 @@ from usercontainerd.base.errors import (
     InvalidReference,
     NoSuchImage,
 )
+from usercontainerd.base.records import dataclass, replace
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
 from usercontainerd.engine.image_names import plan_name
 from usercontainerd.engine.local_images import current_time, open_images, read_registries
@@ -54,7 +54,7 @@ class Overrides:
     os_features: tuple[str, ...] | None = None
     variant: str | None = None
     features: tuple[str, ...] | None = None
-    annotations: Pairs = field(default=())
+    annotations: Pairs = ()
 
     def apply(self, instance: Instance) -> Instance:
         """Return the entry with these."""

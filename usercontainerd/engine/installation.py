@@ -9,11 +9,11 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.base.programs import LIBEXEC, SYSTEM_PREFIX
+from usercontainerd.base.records import dataclass
 from usercontainerd.base.unitfile import quote_word
 
 INTERPRETER = "/usr/bin/python3"

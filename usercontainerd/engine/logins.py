@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from usercontainerd.base.errors import InvalidArgument, InvalidReference, NoSuchImage, RegistryError
+from usercontainerd.base.records import replace
 from usercontainerd.engine.access import (
     AS_CONFIGURED,
     RegistryAccess,

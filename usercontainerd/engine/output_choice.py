@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 
+from usercontainerd.base.records import dataclass
 from usercontainerd.definition.model import MountType, Output
 from usercontainerd.runtime.lesson import ASK, NONE, PIPE, read_lesson, write_lesson
 from usercontainerd.runtime.specification import DEFAULT_PATH

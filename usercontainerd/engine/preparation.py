@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
 from usercontainerd.base.names import unit_name
+from usercontainerd.base.records import dataclass, replace
 from usercontainerd.definition.model import (
     Definition,
     Network,
@@ -149,7 +149,7 @@ def view_image(context: Context, subject: Subject, sought: Command | None) -> Ro
     return view
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Subject:
     """A definition with its image, and what the two together say.
 

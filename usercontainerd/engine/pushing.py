@@ -6,7 +6,6 @@ If all layers go out in the form that they came in, the manifest is the original
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import (
     InvalidArgument,
@@ -15,6 +14,7 @@ from usercontainerd.base.errors import (
     StoreError,
     UsercontainerError,
 )
+from usercontainerd.base.records import dataclass
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
 from usercontainerd.engine.image_names import find_meant_names
 from usercontainerd.engine.local_images import get_image, ignore_progress, open_images, read_registries

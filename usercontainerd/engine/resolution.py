@@ -6,9 +6,8 @@ follows knows what it is in for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import InvalidFormat, NoSuchImage
+from usercontainerd.base.records import dataclass
 from usercontainerd.oci.manifest import (
     Descriptor,
     FetchedManifest,

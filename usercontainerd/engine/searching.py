@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import InvalidArgument, NoSuchImage, UsercontainerError
+from usercontainerd.base.records import dataclass
 from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess, open_client
 from usercontainerd.engine.endpoints import ignore_notice
 from usercontainerd.engine.local_images import read_registries

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from usercontainerd.base.errors import AlreadyExists
+from usercontainerd.base.records import dataclass, replace
 from usercontainerd.engine.setup_plan import File, Installed, Places, Plan, Scope
 from usercontainerd.engine.setup_record import Record, hash_content, read_record, write_record
 from usercontainerd.kernel.atomicfile import explain_write_error, write_atomic

@@ -6,9 +6,9 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from usercontainerd.base.paths import Paths
+from usercontainerd.base.records import dataclass
 from usercontainerd.engine.setup import Act, plan_changes, plan_removal
 from usercontainerd.engine.setup_copy import find_installed, is_system_package, read_sources
 from usercontainerd.engine.setup_plan import (

@@ -7,9 +7,9 @@ bus, man and shells look: for root below ``/usr/local``, for a user below ``$XDG
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+from usercontainerd.base.records import dataclass
 from usercontainerd.engine.installation import RULES, Copy, Kind, Rule, render_file, select_names
 
 SYSTEM_DIRECTORY = "/usr/local"

@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from usercontainerd.base.errors import InvalidFormat
+from usercontainerd.base.records import dataclass, field
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.smallfiles import read_small_file

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import HostError, InvalidArgument, InvalidReference, UsercontainerError
+from usercontainerd.base.records import dataclass
 from usercontainerd.engine.admission import list_home_configs
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.oci.reference import parse_reference

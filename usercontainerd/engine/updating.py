@@ -10,10 +10,10 @@ systemd writes new limits into a cgroup only when it has to do with it again: a 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 
 from usercontainerd.base.errors import InUse, InvalidArgument, InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import unit_name
+from usercontainerd.base.records import dataclass, replace
 from usercontainerd.definition.model import Restart
 from usercontainerd.definition.reader import load_definition
 from usercontainerd.definition.schema import DIRECTIVES

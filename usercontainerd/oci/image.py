@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from usercontainerd.base.records import dataclass
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.oci.digest import Digest, parse_digest
 from usercontainerd.oci.manifest import MAX_LAYERS, MAX_MANIFEST

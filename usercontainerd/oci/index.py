@@ -8,9 +8,9 @@ image libraries).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
 
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat
+from usercontainerd.base.records import dataclass, field, replace
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.oci.digest import Digest, parse_digest
 from usercontainerd.oci.manifest import (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import InvalidFormat
+from usercontainerd.base.records import dataclass
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.oci.digest import Digest, parse_digest
 from usercontainerd.oci.platform import Platform

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.base.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import HostError, InvalidFormat, RuntimeFailure, UsercontainerError
+from usercontainerd.base.records import dataclass
 from usercontainerd.base.typedjson import JsonValue, parse_json
 from usercontainerd.oci.reference import DOCKER_HUB, HUB_HOSTS
 from usercontainerd.registry.authentication import Credentials

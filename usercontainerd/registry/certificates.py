@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
 
 from usercontainerd.base.errors import InvalidFormat
+from usercontainerd.base.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

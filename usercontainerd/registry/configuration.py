@@ -6,10 +6,10 @@ A pull may be led elsewhere (``locate_all``); a push and every other request goe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from usercontainerd.base.errors import InvalidFormat, InvalidReference, PullDenied
+from usercontainerd.base.records import dataclass
 from usercontainerd.oci.reference import DOCKER_HUB, Reference, parse_reference
 
 AUTH_FILES = "containers-auth.json"  # among credential-helpers: the files of containers-auth.json(5)

@@ -15,11 +15,12 @@ import ssl
 import threading
 import time
 import weakref
-from dataclasses import dataclass
 from functools import partial
 
 import urllib3
 from requests.adapters import HTTPAdapter
+
+from usercontainerd.base.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

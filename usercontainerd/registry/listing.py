@@ -7,10 +7,10 @@ registry. ``/v1/search`` is what remains of the first version of the API: Docker
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from usercontainerd.base.errors import NoSuchImage, RegistryError
+from usercontainerd.base.records import dataclass
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.oci.manifest import MAX_MANIFEST, OCI_INDEX, Descriptor, Index, parse_manifest
 from usercontainerd.registry.origins import find_origin, resolve_target

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+
+from usercontainerd.base.records import dataclass
 
 RETRIED = (429, 500, 502, 503, 504)  # statuses that may be different the next time
 MAX_RETRY_AFTER = 60.0  # seconds; who is told to wait longer is told so, not kept waiting

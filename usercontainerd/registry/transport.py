@@ -13,7 +13,6 @@ import http.client
 import http.cookiejar
 import ssl
 import threading
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 import requests
@@ -21,6 +20,7 @@ import urllib3
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import Cancelled, RegistryError
+from usercontainerd.base.records import replace
 from usercontainerd.registry.certificates import Certificates, find_system_authorities
 from usercontainerd.registry.connections import Guard, GuardedAdapter, Limits, TooMuch, TooSlow
 from usercontainerd.registry.patience import Patience

@@ -5,9 +5,8 @@ Both files come from an image: they are data, of any shape, and never consulted 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.base.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from usercontainerd.base.records import dataclass
 from usercontainerd.definition.model import Definition, Mount, MountType, Network, Notify
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.runtime.capabilities import plan_capabilities

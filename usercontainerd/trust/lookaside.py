@@ -7,10 +7,10 @@ section that has it, as containers/image does.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from usercontainerd.base.errors import HostError, InvalidFormat
+from usercontainerd.base.records import dataclass
 from usercontainerd.kernel.smallfiles import read_small_file
 from usercontainerd.trust.scopes import list_reference_scopes
 from usercontainerd.trust.yaml import parse_mapping

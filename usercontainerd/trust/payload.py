@@ -6,9 +6,8 @@ in its critical part makes it worthless.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import InvalidFormat, InvalidReference
+from usercontainerd.base.records import dataclass
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.oci.digest import compute_digest, is_digest
 from usercontainerd.trust.identity import parse_full_reference

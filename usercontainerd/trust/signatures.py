@@ -5,9 +5,8 @@ A file ``signature-N`` tells by its first byte which one it is, as containers/im
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usercontainerd.base.errors import InvalidFormat
+from usercontainerd.base.records import dataclass
 from usercontainerd.base.typedjson import parse_json
 from usercontainerd.trust.strictjson import read_base64, read_members
 

@@ -3,6 +3,7 @@
 A set of modules, not a time: the same on a slow machine and on a fast one.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,14 @@ def test_cleanup_imports_little() -> None:
 
 def test_heavy_modules_would_be_noticed() -> None:
     assert "json" in loaded_modules("import json") & HEAVY
+
+
+def test_records_are_made_in_one_way() -> None:
+    """A class of the real decorator brings ``inspect`` to every command that needs the module."""
+    found = [
+        str(path.relative_to(TOP))
+        for path in (TOP / "usercontainerd").rglob("*.py")
+        if path.name != "records.py"
+        and re.search(r"^\s*(from|import) dataclasses", path.read_text(encoding="utf-8"), re.M)
+    ]
+    assert found == []
