@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,19 @@ def test_a_virtual_environment_from_install_to_removal(bare: Machine) -> None:
     check_boot(bare)
     check_findings(bare, command)
     check_removal(bare, command)
+
+
+def test_as_the_readme_says(bare: Machine) -> None:
+    """The very lines, and then the short name in the next login."""
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^    python3 -m venv ~/usercontainer\n(?:    .*\n)+", readme, re.MULTILINE)
+    assert "Next: `/home/alice/usercontainer/bin/usercontainer doctor`" in bare.run(
+        f"set -e; cd /tmp/src\n{block}"
+    )
+    assert "CONTAINER ID" in bare.run("bash -l -c 'usercontainer ps'")
+    assert f"{PATHS}/man/man1/usercontainer.1" in bare.run("bash -l -c 'man -w usercontainer'")
+    bare.run("bash -l -c 'usercontainer setup --check && usercontainer setup --remove'")
+    bare.run("rm -r ~/usercontainer ~/.local/bin/usercontainer")
 
 
 def check_edits(bare: Machine) -> None:

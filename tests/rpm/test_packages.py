@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rpmlib.building import DEBIAN
@@ -17,6 +18,28 @@ RPMLINT = (
     *("rpmlint", "--config", str(CHECKOUT / "packaging/rpm/debian/rpmlint.toml")),
     *("--rpmlintrc", str(CHECKOUT / "packaging/rpm/usercontainerd.rpmlintrc")),
 )
+
+
+# Whose directories are on Fedora; the package named requires the owner itself.
+OWNERS = {
+    "/usr/lib/systemd/user*": "systemd",
+    "/usr/share/dbus-1/*": "dbus-common",
+    "/usr/lib/python3.*/site-packages": "python(abi)",
+    "/usr/share/selinux/*": "selinux-policy-targeted",
+    "/var/lib/selinux/*": "selinux-policy-targeted",
+    **dict.fromkeys(
+        (
+            *("/etc", "/usr/bin", "/usr/libexec", "/usr/share", "/usr/share/man/man?", "/usr/share/doc"),
+            *(
+                "/usr/share/licenses",
+                "/usr/share/bash-completion/completions",
+                "/usr/share/zsh/site-functions",
+            ),
+            "/usr/share/fish/vendor_completions.d",
+        ),
+        "filesystem",
+    ),
+}
 
 
 def query(package: Path, what: str) -> list[str]:
@@ -80,6 +103,22 @@ def test_files_are_those_of_a_system(built: Built) -> None:
             assert path.startswith(("/usr/", "/etc/usercontainerd", "/var/lib/selinux/")), line
 
 
+def test_every_directory_has_an_owner(built: Built) -> None:
+    for name in NAMES:
+        package = built.find(name)
+        lines = query(package, "queryformat=[%{FILEMODES:perms} %{FILENAMES}\\n]")
+        own = {line.split(" ", 1)[1] for line in lines if line.startswith("d")}
+        needed = {str(Path(line.split(" ", 1)[1]).parent) for line in lines} - own
+        required = {line.split(" ")[0] for line in query(package, "requires")} | {"filesystem"}
+        if "usercontainerd" in required:  # with all that it requires
+            required |= {line.split(" ")[0] for line in query(built.find("usercontainerd"), "requires")}
+        for directory in needed:
+            owner = next(
+                (owner for pattern, owner in OWNERS.items() if fnmatchcase(directory, pattern)), None
+            )
+            assert owner in required, f"{name}: {directory} is {owner}'s"
+
+
 def test_scripts_keep_their_interpreter_and_know_no_checkout(built: Built) -> None:
     names = query(built.find("usercontainerd"), "list")
     scripts = [name for name in names if name.startswith(("/usr/bin/", "/usr/libexec/usercontainerd/"))]
@@ -105,4 +144,6 @@ def test_the_specification_is_read_everywhere() -> None:
 
     fedora, rhel = parse("fedora 43"), parse("rhel 10")
     assert "Recommends:     python3-rich" in fedora
+    assert "%pytest" not in fedora + rhel
+    assert ("pytest" in fedora, "pytest" in rhel) == (True, False)  # RHEL has no Hypothesis
     assert "%{" not in re.sub(r"(?m)^#.*$", "", fedora + rhel)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 
 from usercontainerd.base.errors import HostError, InUse, InvalidArgument, SystemdError, printable
@@ -185,8 +187,11 @@ def tell_rest(call: Call, places: Places, installed: Installed) -> None:
         )
     if effect.bus is None or not effect.bus.endswith(f"programs in {installed.prefix}"):
         write_error(f"Note: another copy is in front of this one: {effect.bus}\n")
+    name = "usercontainer"
+    if shutil.which(name, path=call.environment.get("PATH")) is None:
+        name = shlex.quote(f"{installed.prefix}/bin/{name}")
     write_output(
-        "Next: `usercontainer doctor` checks the host; container-definition(5) and usercontainer(1) tell the rest.\n"
+        f"Next: `{name} doctor` checks the host; container-definition(5) and usercontainer(1) tell the rest.\n"
     )
 
 

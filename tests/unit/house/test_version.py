@@ -64,6 +64,19 @@ def test_packages_agree_on_what_they_are() -> None:
         assert set(re.findall(r"^License:\s*(\S+)$", text, re.MULTILINE)) == {metadata["license"]}
 
 
+def test_addresses_that_are_yet_to_be_confirmed_are_in_few_places() -> None:
+    domain = ".".join(("usercontainer", "org"))
+    found = set()
+    for directory, names, files in os.walk(TOP):
+        names[:] = [name for name in names if not name.startswith((".", "__")) and ".egg-info" not in name]
+        for name in files:
+            path = os.path.join(directory, name)
+            with open(path, encoding="utf-8", errors="replace") as file:
+                if re.search(rf"{re.escape(domain)}\b", file.read()):
+                    found.add(os.path.relpath(path, TOP))
+    assert found == {"setup.cfg", "packaging/rpm/usercontainerd.spec", "docs/releasing.md"}
+
+
 def test_licence_is_the_one_that_tools_look_for() -> None:
     # GitHub, setuptools and rpm want LICENSE, REUSE wants the other; a link would dangle where rpm copies it.
     assert read("LICENSE") == read("LICENSES/LGPL-2.1-or-later.txt")
