@@ -7,7 +7,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
-from machinelib.recipe import SUITE, SUITES
+from machinelib.recipe import SUITE, SUITE_VARIABLE, SUITES
 
 from checklib.environment import ensure_environment
 from checklib.lanes import (
@@ -54,7 +54,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--suite",
         choices=SUITES,
         default=SUITE,
-        help="the Debian of the native, desktop, kernel and selinux lanes",
+        help="the Debian of the machines, in all lanes (default: %(default)s)",
     )
     parser.add_argument("-k", metavar="NAME", help="only tests whose names match (see pytest -k)")
     parser.add_argument("rest", nargs="*", metavar="ARG", help="further arguments for pytest, after --")
@@ -79,7 +79,7 @@ def _run_lane(
         return run_in_machine(lane, ["--desktop", *machine], ["tests/desktop"], extra)
     if lane == "rpm":
         # --bare: what is installed comes from the packages.
-        machine = ["--rpm", "--bare", "--registry"]
+        machine = ["--rpm", "--bare", *machine]
         return run_in_machine(lane, machine, ["tests/rpm"], extra, user="root", silent=silent)
     if lane == "selinux":
         machine = ["--selinux", *machine]
@@ -100,6 +100,7 @@ def main(arguments: list[str]) -> int:
         print("check: not root: no private machine; `sudo ./check --machine …` runs the rest")
     extra = [*(["-k", options.k] if options.k else []), *options.rest]
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    os.environ[SUITE_VARIABLE] = options.suite  # for tests that make machines themselves
     tools = ensure_environment() if set(lanes) & {"lint", "unit", "machine"} else ""
     chosen = [lane for lane in LANES if lane in lanes and not (options.k and lane in ("lint", "session"))]
     outcomes = _run_lanes(chosen, lambda lane, silent: _run_lane(lane, tools, extra, options, silent=silent))

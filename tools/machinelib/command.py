@@ -20,7 +20,7 @@ from machinelib.hosttools import MachineError
 from machinelib.kernel import KernelPlan, run_kernel_order
 from machinelib.layers import CHECKOUT, obtain_installation
 from machinelib.pip import hash_pip, obtain_pip
-from machinelib.recipe import SUITE, SUITES, choose_recipe, hash_recipe
+from machinelib.recipe import SUITE, SUITE_VARIABLE, SUITES, choose_recipe, hash_recipe
 from machinelib.registry import list_artifact_names, obtain_registry
 from machinelib.rootfs import obtain_rootfs
 from machinelib.rpmtools import RPM_TOOLS
@@ -94,7 +94,11 @@ def _add_order_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_suite_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", choices=SUITES, default=SUITE, help="which Debian (default: %(default)s)")
+    default = os.environ.get(SUITE_VARIABLE, SUITE)
+    if default not in SUITES:
+        sys.exit(f"machine: {SUITE_VARIABLE} is {default!r}, and has to be one of {', '.join(SUITES)}")
+    told = f"which Debian (default: ${SUITE_VARIABLE}, else {SUITE})"
+    parser.add_argument("--suite", choices=SUITES, default=default, help=told)
 
 
 def _add_boot_options(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 SUITE = "trixie"
 # Those that a machine can be of: the Debian that is out, what will be the next one, and the oldest that we run on.
 SUITES = (SUITE, "forky", "bookworm")
+SUITE_VARIABLE = "MACHINE_SUITE"  # the one that is meant where nothing is said
 # Packages that a suite does not have, and that are used only where they are there.
 _LACKING = {"bookworm": ("python3-isal",)}
 
