@@ -13,6 +13,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,10 +150,49 @@ def test_detached(name: str) -> None:
     assert result.returncode == 0 and len(identity) == 64
     wait_until(lambda: "written" in run("usercontainer", "logs", name).stdout, "its line is in the journal")
     assert identity[:12] in run("usercontainer", "ps").stdout
-    result = subprocess.run(["usercontainer", "restart", name], capture_output=True, check=False, timeout=60)
-    assert result.returncode == 125 and is_active(name)
     run("usercontainer", "stop", "-t", "0", identity)
     wait_until(lambda: find_traces(name) == [], "nothing of it is left")
+
+
+def has_run(name: str, times: int) -> bool:
+    return run_inside(name, "cat", "/runs").count(b"run\n") == times
+
+
+@pytest.mark.parametrize("network", ["none", "pasta"])
+def test_a_restart_is_no_end(name: str, network: str) -> None:
+    """Neither systemd's nor ours removes it or forgets what it has written; the stop after it does."""
+    script = "echo run >> /runs; exec sleep 1000"
+    words = ("-d", "--rm", "--stop-timeout", "0", "--network", network, "--name", name)
+    assert execute(*words, BUSYBOX, "sh", "-c", script).returncode == 0
+    unit = f"container@{name}.service"
+    ways = (
+        ("systemctl", "--user", "restart", unit),
+        ("systemctl", "--user", "try-restart", unit),
+        ("usercontainer", "restart", name),
+        ("usercontainer", "restart", "-t", "0", name),
+    )
+    for count, way in enumerate(ways, start=2):
+        run(*way)
+        assert is_active(name), way
+        wait_until(partial(has_run, name, count), f"run {count}")
+    run("usercontainer", "stop", "-t", "0", name)
+    wait_until(lambda: find_traces(name) == [], "nothing of it is left")
+
+
+def test_a_restart_under_a_command_that_waits(name: str) -> None:
+    """Its streams are lent anew, and the end that it waits for is the one that is no restart."""
+    script = "echo ready; read line; echo got $line; exit 5"
+    process = subprocess.Popen(
+        [*RUN, "--rm", "-i", "--stop-timeout", "0", "--name", name, BUSYBOX, "sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    run("systemctl", "--user", "restart", f"container@{name}.service")
+    assert process.stdout.readline() == b"ready\n"
+    assert process.communicate(b"word\n", timeout=60)[0] == b"got word\n" and process.returncode == 5
+    assert find_traces(name) == []
 
 
 def test_detached_with_a_terminal_and_open_input(name: str) -> None:

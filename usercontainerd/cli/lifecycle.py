@@ -132,10 +132,6 @@ def run_restart(call: Call) -> int:
     timeout = read_timeout(call)
 
     def act(manager: Manager, name: str) -> None:
-        if os.path.lexists(f"{call.paths.passing_definitions}/{name}.toml"):
-            raise InvalidArgument(
-                "it is removed when it stops: there would be nothing to start", where=name, hint="run it anew"
-            )
         restart_container(manager, name, timeout=timeout)
 
     return for_each(call, act)

@@ -174,10 +174,11 @@ class Attachment:
             if self.manager is None:
                 self.manager = self.connect()
             while True:
-                (active,) = self.manager.get_properties([(self.unit, UNIT, "ActiveState")])
-                if active in _GONE:
+                properties = [(self.unit, UNIT, "ActiveState"), (self.unit, UNIT, "Job")]
+                active, job = self.manager.get_properties(properties)
+                if active in _GONE and not (job and job[0]):
                     return True
-                if active != "deactivating":
+                if active not in ("deactivating", *_GONE):
                     self.ended = None
                     self._forget_manager()
                     return False

@@ -39,12 +39,7 @@ def start_container(manager: Manager, name: str, *, report: Callable[[str], None
         if find_frozen_groups(manager, [name]):
             raise Paused("the container is paused", where=name, hint=f"usercontainer unpause {name}")
         return
-    if is_stale:
-        from usercontainerd.systemd.renewal import reload_definitions
-
-        reload_definitions(manager)
-    if active == "failed":
-        manager.reset_failed(unit)
+    _renew_unit(manager, unit, active, is_stale)
     job = manager.queue_job("StartUnit", unit)
     told = ""
     while not (result := manager.wait_job(job, timeout=None if report is None else _REPORT_INTERVAL)):
@@ -56,9 +51,67 @@ def start_container(manager: Manager, name: str, *, report: Callable[[str], None
 
 
 def restart_container(manager: Manager, name: str, *, timeout: float | None = None) -> None:
-    """Stop a container if it runs, and start it. Raises ``UnitFailure``."""
-    stop_containers(manager, [name], timeout=timeout)
-    start_container(manager, name)
+    """Stop a container if it runs, and start it, as ``stop_containers`` and ``start_container`` do.
+
+    That is one job of systemd's: units that require this one are restarted with it, and a container that is removed
+    when it has ended sees by the job that it has not. Raises ``UnitFailure``.
+    """
+    unit = unit_name(name)
+    active, is_stale, pid = manager.get_properties(
+        [(unit, UNIT, "ActiveState"), (unit, UNIT, "NeedDaemonReload"), (unit, SERVICE, "MainPID")]
+    )
+    _renew_unit(manager, unit, active, is_stale)
+    # Held: what is to be killed after the time is this process, and not the one that comes after it.
+    init = _open_process(pid) if timeout is not None and pid else None
+    try:
+        paused = _unfreeze_units(manager, (name,))
+        job = manager.queue_job("RestartUnit", unit)
+        _thaw_groups(paused)
+        result = manager.wait_job(job, timeout=timeout)
+        if not result:
+            if init is not None:
+                from usercontainerd.kernel.signals import send_signal
+
+                send_signal(init, _SIGKILL)
+            result = manager.wait_job(job)
+    finally:
+        if init is not None:
+            os.close(init)
+    manager.check_result(result, unit)
+
+
+def _renew_unit(manager: Manager, unit: str, active: str, is_stale: bool) -> None:
+    """Have systemd read the definition as it is now, and forget earlier failures."""
+    if is_stale:
+        from usercontainerd.systemd.renewal import reload_definitions
+
+        reload_definitions(manager)
+    if active == "failed":
+        manager.reset_failed(unit)
+
+
+def _open_process(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None  # it has just ended
+
+
+def _unfreeze_units(manager: Manager, names: Sequence[str]) -> list[str]:
+    """Have systemd able to stop paused containers; return their groups, to be thawed when it has been told to."""
+    paused = find_frozen_groups(manager, names)
+    for name, group in paused.items():
+        from usercontainerd.engine.pausing import unfreeze_unit
+
+        unfreeze_unit(manager, name, group)
+    return list(paused.values())
+
+
+def _thaw_groups(groups: Sequence[str]) -> None:
+    for group in groups:
+        from usercontainerd.kernel.freezer import thaw_group
+
+        thaw_group(group)
 
 
 def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | None = None) -> None:
@@ -69,13 +122,7 @@ def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | 
     """
     jobs = {}
     names = tuple(names)
-    paused = find_frozen_groups(manager, names)
-    if paused:
-        from usercontainerd.engine.pausing import unfreeze_unit
-        from usercontainerd.kernel.freezer import thaw_group
-
-        for name, group in paused.items():
-            unfreeze_unit(manager, name, group)
+    paused = _unfreeze_units(manager, names)
     for name in names:
         unit = unit_name(name)
         try:
@@ -83,8 +130,7 @@ def stop_containers(manager: Manager, names: Iterable[str], *, timeout: float | 
         except BusError as error:
             if error.dbus_name != NO_SUCH_UNIT:
                 raise SystemdError(error.what, where=unit) from error
-    for group in paused.values():
-        thaw_group(group)
+    _thaw_groups(paused)
     deadline = None if timeout is None else time.monotonic() + timeout
     while jobs:
         left = None if deadline is None else max(0.001, deadline - time.monotonic())
@@ -123,9 +169,9 @@ def _kill_init(manager: Manager, unit: str) -> None:
 
 
 def is_idle(manager: Manager, name: str) -> bool:
-    """Tell whether nothing of the container's unit runs."""
+    """Tell whether nothing of the container's unit runs, nor is about to: one that is restarted is not idle."""
     units = manager.list_units(unit_name(name))
-    return all(unit.active in _IDLE for unit in units)
+    return all(unit.active in _IDLE and not unit.job for unit in units)
 
 
 def remove_container(context: Context, manager: Manager, name: str, *, force: bool = False) -> None:

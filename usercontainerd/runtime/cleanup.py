@@ -27,9 +27,11 @@ END_PATIENCE = (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from usercontainerd.runtime.plan import LaunchPlan
+
+    WillStart = Callable[[Paths, str], bool]
 
 
 def list_groups(own_cgroup: str | None) -> list[str]:
@@ -49,7 +51,7 @@ def learn(paths: Paths, name: str, plan: LaunchPlan, environment: Mapping[str, s
             os.unlink(f"{paths.bundle(name)}/plan")  # so that there is a next time
 
 
-def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
+def clean_up(paths: Paths, name: str, environment: Mapping[str, str], will_start: WillStart) -> None:
     """Put away what the container left; its init is dead. ``environment`` is what systemd says of the run."""
     bundle = paths.bundle(name)
     caller = None
@@ -74,7 +76,11 @@ def clean_up(paths: Paths, name: str, environment: Mapping[str, str]) -> None:
     if plan is not None and lived is not None:
         learn(paths, name, plan, environment, lived)
     if plan is not None and plan.remove:
-        delete_all(paths, name, plan)
+        if will_start(paths, name):
+            # It is prepared anew: how it was to be run was for the run that has ended.
+            os.unlink(f"{bundle}/plan")
+        else:
+            delete_all(paths, name, plan)
     elif plan is not None and not plan.keep:
         delete_layer(paths, name, plan)
     kill_until_empty(groups, END_PATIENCE)
@@ -105,14 +111,14 @@ def _delete_inside(trash: str | None, plan: LaunchPlan) -> None:
         remove_tree(trash)
 
 
-def main(arguments: list[str], environment: dict[str, str]) -> int:
-    """``cleanup NAME``."""
+def main(arguments: list[str], environment: dict[str, str], will_start: WillStart) -> int:
+    """``cleanup NAME``. ``will_start`` asks systemd whether the container is being restarted, not stopped."""
     if len(arguments) != 1 or not is_container_name(arguments[0]):
         os.write(2, b"usage: cleanup NAME (it is the ExecStopPost= of container@NAME.service)\n")
         return 125
     paths = Paths.from_environment(environment, os.getuid())
     try:
-        clean_up(paths, arguments[0], environment)
+        clean_up(paths, arguments[0], environment, will_start)
     except (UsercontainerError, OSError) as error:
         from usercontainerd.kernel.notification import write_line
 

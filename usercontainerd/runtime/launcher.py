@@ -181,6 +181,13 @@ def mount_root(launch: Launch, plan: LaunchPlan) -> None:
             os.mkdir(directory, mode)
         except FileExistsError:
             pass  # kept from the last run; or not all of it, when that was killed here
+    # The kernel's mark on a layer that a crash may have left unwritten (overlayfs.rst, "Volatile mount").
+    mark = f"{layer}/work/work/incompat"
+    if plan.remove and os.access(mark, os.F_OK):
+        # The container is restarted: had the machine gone down, its definition were gone, too.
+        from usercontainerd.kernel.trees import remove_tree
+
+        remove_tree(mark)
     lower = ":".join(f"lower/{index}" for index in range(plan.layers))
     speed = "" if plan.keep else ",volatile"
     try:
@@ -249,7 +256,8 @@ def run_child(launch: Launch, plan: LaunchPlan, incoming: int, outgoing: int) ->
         make_persistent_tap(launch.device)
     protect_crun(launch, plan)
     discard_runtime_state(launch.paths, launch.name)
-    trash = None if plan.keep else discard_layer(launch.paths, launch.name)
+    # Of one that is removed when it has ended, there is a layer only if it is being restarted.
+    trash = None if plan.keep or plan.remove else discard_layer(launch.paths, launch.name)
     _receive(incoming, b"m", "parent")
     become_namespace_root(plan.id_map)
     if plan.network == "pasta":

@@ -30,6 +30,7 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 LOG_LINES = 10  # of a unit that failed
+_STARTING_JOBS = ("start", "restart")
 _JOB_SUCCEEDED = ("done", "skipped")
 _JOB_ENDS = {
     "canceled": "the job was cancelled",
@@ -43,12 +44,13 @@ _CLD_EXITED = 1
 
 
 class UnitStatus:
-    """One unit as ``ListUnits`` has it: ``active`` and ``sub`` states, the ID of its ``job`` or 0."""
+    """One unit as ``ListUnits`` has it: ``active`` and ``sub`` states, the ID of its ``job`` or 0, its ``job_type``."""
 
-    __slots__ = ("active", "description", "job", "load", "name", "path", "sub")
+    __slots__ = ("active", "description", "job", "job_type", "load", "name", "path", "sub")
 
     def __init__(self, fields: tuple[Any, ...]) -> None:
-        self.name, self.description, self.load, self.active, self.sub, _, self.path, self.job, _, _ = fields
+        self.name, self.description, self.load, self.active, self.sub, _, self.path = fields[:7]
+        self.job, self.job_type, _ = fields[7:]
 
 
 class UnitFailure(SystemdError):
@@ -178,6 +180,10 @@ class Manager:
         )
         replies = self.bus.try_all(calls)
         return [None if isinstance(reply, BusError) else unwrap(reply[0]) for reply in replies]
+
+    def will_start(self, unit: str) -> bool:
+        """Tell whether there is a job that starts ``unit``, be it after a stop that goes on just now."""
+        return any(one.job_type in _STARTING_JOBS for one in self.list_units(unit))
 
     def list_units(self, *patterns: str, states: Sequence[str] = ()) -> list[UnitStatus]:
         """Return the loaded units whose names match one of ``patterns`` (glob)."""

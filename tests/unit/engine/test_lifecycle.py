@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,13 @@ import pytest
 from usercontainerd.base.errors import InUse, SystemdError
 from usercontainerd.base.programs import Programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.lifecycle import is_idle, remove_container, start_container, stop_containers
+from usercontainerd.engine.lifecycle import (
+    is_idle,
+    remove_container,
+    restart_container,
+    start_container,
+    stop_containers,
+)
 from usercontainerd.systemd.bus import BusError
 from usercontainerd.systemd.manager import NO_SUCH_UNIT, Manager, UnitStatus
 from usercontainerd.systemd.message import MEMBER, SIGNAL, Message
@@ -22,6 +30,8 @@ class FakeManager(Manager):
 
     def __init__(self, **states: str) -> None:
         self.states = {f"container@{name}.service": state for name, state in states.items()}
+        self.jobs: dict[str, int] = {}
+        self.main_pid = 0
         self.stale = False
         self.fragment = "/run/x/systemd/user/x"
         self.stubborn = False
@@ -31,13 +41,17 @@ class FakeManager(Manager):
         self.bus = self  # type: ignore[assignment]
 
     def get_properties(self, requests: Any) -> list[Any]:
-        known = {"NeedDaemonReload": self.stale, "FragmentPath": self.fragment}
+        known = {"NeedDaemonReload": self.stale, "FragmentPath": self.fragment, "MainPID": self.main_pid}
+        known["ControlGroup"] = ""
         if requests[0][2] == "StatusText":
             return [self.texts.pop(0)]
         return [known.get(key, self.states.get(unit, "inactive")) for unit, _, key in requests]
 
     def list_units(self, *patterns: str, states: Any = ()) -> list[UnitStatus]:
-        rows = [(unit, "", "loaded", state, "", "", "/", 0, "", "/") for unit, state in self.states.items()]
+        rows = [
+            (unit, "", "loaded", state, "", "", "/", self.jobs.get(unit, 0), "", "/")
+            for unit, state in self.states.items()
+        ]
         return [UnitStatus(row) for row in rows if row[0] in patterns]
 
     def reload(self) -> None:
@@ -47,7 +61,7 @@ class FakeManager(Manager):
         self.calls.append(f"reset {unit}")
 
     def queue_job(self, method: str, unit: str, mode: str = "replace") -> str:
-        self.calls.append(f"start {unit}")
+        self.calls.append(f"{method.removesuffix('Unit').lower()} {unit}")
         return "/job/1"
 
     def wait_job(self, job: str, *, timeout: float | None = None) -> str:
@@ -187,3 +201,21 @@ def test_a_definition_of_the_users_is_left_alone(context: Context) -> None:
 def test_idle() -> None:
     manager = FakeManager(a="active", b="failed", c="inactive")
     assert [is_idle(manager, name) for name in "abcd"] == [False, True, True, True]
+    manager.jobs["container@c.service"] = 7
+    assert not is_idle(manager, "c"), "it is between a stop and a start"
+
+
+def test_restart_is_one_job() -> None:
+    manager = FakeManager(web="failed")
+    manager.stale = True
+    restart_container(manager, "web")
+    assert manager.calls == ["reload", "reset container@web.service", "restart container@web.service"]
+
+
+def test_restart_kills_the_process_that_was_there() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        manager = FakeManager(web="active")
+        manager.main_pid = process.pid
+        manager.results = ["", "done"]
+        restart_container(manager, "web", timeout=0.01)
+        assert process.wait(timeout=60) == -signal.SIGKILL
