@@ -16,11 +16,11 @@ from usercontainerd.daemon.connection import RemoteError
 from usercontainerd.daemon.container import PATHS, ContainerObject
 from usercontainerd.daemon.image import PATHS as IMAGE_PATHS
 from usercontainerd.daemon.image import ImageObject
+from usercontainerd.engine.autostart import is_autostarted, list_autostarted
 from usercontainerd.engine.containers import UNITS, State, list_containers, read_container
 from usercontainerd.engine.local_images import is_stored, list_images
 from usercontainerd.engine.lookup import is_known
 from usercontainerd.engine.newer_images import NewerImages
-from usercontainerd.engine.summaries import summarise_definition
 from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH, SERVICE, UnitStatus, unit_path
 
@@ -61,6 +61,8 @@ class Board:
     # Reading
 
     def _summarise(self, name: str) -> Summary:
+        from usercontainerd.engine.summaries import summarise_definition  # what reads TOML: most are known
+
         return summarise_definition(self._service.context, name)
 
     async def _ask_systemd(self, member: str, signature: str, *arguments: object) -> list[UnitStatus]:
@@ -79,8 +81,9 @@ class Board:
             if name is not None:
                 units[name] = unit
         found = list_containers(self._paths, units, self._summarise, everything=True)
+        autostarted = list_autostarted(self._paths)
         for container in found:
-            await self._show(container)
+            await self._show(container, container.name in autostarted)
         for name in set(self.containers) - {container.name for container in found}:
             self._forget(name)
 
@@ -109,9 +112,10 @@ class Board:
             if idle and not is_known(self._paths, name):
                 self._forget(name)
             else:
-                await self._show(read_container(self._paths, name, unit, self._summarise))
+                container = read_container(self._paths, name, unit, self._summarise)
+                await self._show(container, is_autostarted(self._paths, name))
 
-    async def _show(self, container: Container) -> None:
+    async def _show(self, container: Container, autostart: bool) -> None:
         text = ""
         group = container.group
         if (
@@ -124,12 +128,12 @@ class Board:
             text = await self._read_status_text(container.name)
         one = self.containers.get(container.name)
         if one is None:
-            one = self.containers[container.name] = ContainerObject(self._service, container, text)
+            one = self.containers[container.name] = ContainerObject(self._service, container, text, autostart)
             self._service.server.add(one.path, one)
             self._service.report_counts()
             return
         before = one.container.state
-        names = one.update(container, text)
+        names = one.update(container, text, autostart)
         self._service.server.report_changes(one.path, one, names)
         if before != container.state:
             self._service.report_counts()

@@ -15,7 +15,7 @@ from usercontainerd.daemon.call import Reply
 from usercontainerd.daemon.connection import Variant
 from usercontainerd.daemon.logbook import CONTAINER_ASKED, describe_container, note
 from usercontainerd.daemon.server import Provider
-from usercontainerd.engine.autostart import disable_autostart, enable_autostart, is_autostarted
+from usercontainerd.engine.autostart import disable_autostart, enable_autostart
 from usercontainerd.engine.containers import State
 from usercontainerd.engine.killing import kill_container, parse_signal
 from usercontainerd.engine.lifecycle import (
@@ -45,18 +45,21 @@ logger = logging.getLogger(__name__)
 
 
 class ContainerObject(Provider):
-    """``status_text`` is what the unit says of itself while it starts, or after it failed to."""
+    """``status_text`` is what the unit says of itself while it starts, or after it failed to.
+
+    ``autostart``: it starts with the user's session.
+    """
 
     interface = "org.usercontainer1.Container"
 
-    def __init__(self, service: Service, container: Container, status_text: str) -> None:
+    def __init__(self, service: Service, container: Container, status_text: str, autostart: bool) -> None:
         super().__init__()
         self._service = service
         self.container = container
         self.status_text = status_text
         self._failure = ""
         self._note_failure()
-        self.autostart = is_autostarted(service.context.paths, container.name)
+        self.autostart = autostart
         self.path = f"{PATHS}/{escape_object_path(container.name)}"
         self.methods = {
             "Start": self._start,
@@ -141,11 +144,11 @@ class ContainerObject(Provider):
         elif state not in (State.STARTING, State.STOPPING):
             self._failure = ""
 
-    def update(self, container: Container, status_text: str) -> list[str]:
+    def update(self, container: Container, status_text: str, autostart: bool) -> list[str]:
         """Take what was read anew; return the properties that changed."""
         self.container, self.status_text = container, status_text
         self._note_failure()
-        self.autostart = is_autostarted(self._service.context.paths, container.name)
+        self.autostart = autostart
         return self.find_changes()
 
     # Methods

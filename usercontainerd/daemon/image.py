@@ -7,10 +7,6 @@ import json
 from usercontainerd.base.times import parse_rfc3339
 from usercontainerd.daemon.jobs import make_variant
 from usercontainerd.daemon.server import Provider
-from usercontainerd.engine.image_history import read_history
-from usercontainerd.engine.image_inspection import inspect_image
-from usercontainerd.engine.image_names import tag_image, untag_image
-from usercontainerd.engine.image_removal import remove_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,15 +83,21 @@ class ImageObject(Provider):
 
     async def _tag(self, _call: Call, reference: str, options: Options) -> None:
         options.finish()
+        from usercontainerd.engine.image_names import tag_image
+
         await self._change(lambda: tag_image(self._service.context, self.record.id, [reference]))
 
     async def _untag(self, _call: Call, reference: str, options: Options) -> None:
         options.finish()
+        from usercontainerd.engine.image_names import untag_image
+
         await self._change(lambda: untag_image(self._service.context, self.record.id, [reference]))
 
     async def _remove(self, _call: Call, options: Options) -> None:
         force = options.take_flag("force")
         options.finish()
+        from usercontainerd.engine.image_removal import remove_image
+
         context = self._service.context
         await self._service.run_with_manager(
             lambda manager: remove_image(context, self.record.id, manager=manager, force=force)
@@ -122,6 +124,8 @@ class ImageObject(Provider):
 
     async def _history(self, _call: Call, options: Options) -> list[dict[str, Variant]]:
         options.finish()
+        from usercontainerd.engine.image_history import read_history
+
         steps = await self._service.run(lambda: read_history(self._service.context, self.record.id))
         return [
             {
@@ -139,5 +143,7 @@ class ImageObject(Provider):
 
     async def _inspect(self, _call: Call, options: Options) -> str:
         options.finish()
+        from usercontainerd.engine.image_inspection import inspect_image
+
         found = await self._service.run(lambda: inspect_image(self._service.context, self.record.id))
         return json.dumps(found)

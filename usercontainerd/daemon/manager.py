@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer, NoSuchImage
-from usercontainerd.daemon import definitions
 from usercontainerd.daemon.server import Provider
-from usercontainerd.engine.components import find_components, name_versions
 from usercontainerd.engine.containers import State
 from usercontainerd.engine.facts import count_subordinate_ids, lingers, list_controllers, list_features
 from usercontainerd.engine.local_images import find_image
 from usercontainerd.engine.lookup import resolve_name
-from usercontainerd.systemd.renewal import reload_definitions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,6 +168,8 @@ class ManagerObject(Provider):
         self, _call: Call, name: str, settings: dict[str, Any], options: Options
     ) -> str:
         options.finish()
+        from usercontainerd.daemon import definitions
+
         table = definitions.unwrap(settings)
         made = await self._service.run(lambda: definitions.create(self._context, name, table))
         await self._service.board.refresh({made})
@@ -182,13 +181,16 @@ class ManagerObject(Provider):
         self, _call: Call, name: str, text: str, options: Options
     ) -> list[list[Any]]:
         options.finish()
+        from usercontainerd.daemon import definitions
+
         found = await self._service.run(lambda: definitions.verify_text(self._context, name, text))
         return definitions.describe_diagnostics(found)
 
     async def _verify_definitions(self, _call: Call, options: Options) -> list[list[Any]]:
+        options.finish()
+        from usercontainerd.daemon import definitions
         from usercontainerd.engine.verification import verify_all
 
-        options.finish()
         _, found = await self._service.run(lambda: verify_all(self._context))
         return definitions.describe_diagnostics(found)
 
@@ -197,6 +199,8 @@ class ManagerObject(Provider):
     ) -> tuple[str, list[list[Any]]]:
         replace = options.take_flag("replace")
         options.finish()
+        from usercontainerd.daemon import definitions
+
         found = await self._service.run_with_manager(
             lambda manager: definitions.install_definition(
                 self._context, manager, name, text, replace=replace
@@ -210,6 +214,8 @@ class ManagerObject(Provider):
 
     async def _remove_definition(self, _call: Call, name: str, options: Options) -> None:
         options.finish()
+        from usercontainerd.daemon import definitions
+
         await self._service.run_with_manager(
             lambda manager: definitions.remove_definition(self._context, manager, name)
         )
@@ -217,6 +223,8 @@ class ManagerObject(Provider):
 
     async def _reload(self, _call: Call, options: Options) -> None:
         options.finish()
+        from usercontainerd.systemd.renewal import reload_definitions
+
         await self._service.run_with_manager(reload_definitions)
         await self._service.board.refresh_all()
 
@@ -224,6 +232,8 @@ class ManagerObject(Provider):
 
     async def _list_components(self, _call: Call, options: Options) -> dict[str, str]:
         options.finish()
+        from usercontainerd.engine.components import find_components, name_versions
+
         return await self._service.run(
             lambda: name_versions(find_components(self._context.paths.runtime_root))
         )

@@ -86,6 +86,8 @@ class Server:
         self._admission = Admission(lambda: asyncio.get_running_loop().time())
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[str, list[Callable[[], None]]] = {}
+        # Until the name is there nobody knows of an object: whoever comes gets them all, and hears of changes then.
+        self.is_public = False
         self.on_call: Callable[[str, str], None] = lambda _sender, _member: None
         # Asked for an object that is not there: it may have come so lately that nobody has told us yet.
         self.look_for: Callable[[str], Awaitable[None]] | None = None
@@ -170,6 +172,8 @@ class Server:
         *,
         destination: str | None = None,
     ) -> None:
+        if not self.is_public:
+            return
         self.connection.post(
             Message(
                 destination=destination,

@@ -100,6 +100,7 @@ class Service:
         await self.board.refresh_store()
         self.keep(self.loop.create_task(self.board.keep_true()))
         self._sweep()
+        self.server.is_public = self._application_server.is_public = True
 
     def _sweep(self) -> None:
         # When a daemon is killed, systemd kills its jobs: no half of theirs is left, once there is one again.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import InUse, InvalidArgument, InvalidDefinition, SystemdError
-from usercontainerd.base.names import unit_name
+from usercontainerd.base.names import container_name, unit_name
 from usercontainerd.systemd.renewal import find_generator, reload_definitions
 
 TYPE_CHECKING = False
@@ -34,8 +34,21 @@ def is_autostarted(paths: Paths, name: str) -> bool:
     return not find_mask(paths, name) and bool(find_wishes(paths, name))
 
 
+def list_autostarted(paths: Paths) -> set[str]:
+    """Return all containers of which ``is_autostarted`` is true; each directory is read once."""
+    names: set[str | None] = set()
+    for place in _list_places(paths):
+        for directory in _list_wants(place):
+            names.update(map(container_name, _list(f"{place}/{directory}")))
+    return {name for name in names if name is not None and not find_mask(paths, name)}
+
+
 def find_wishes(paths: Paths, name: str) -> list[str]:
     """Return the links by which other units want this one at every start of the user's systemd."""
+    return _find_links(_list_places(paths), unit_name(name))
+
+
+def _list_places(paths: Paths) -> tuple[str, ...]:
     if find_generator() is None:
         generated: tuple[str, ...] = (paths.runtime_units,)
     else:
@@ -43,7 +56,7 @@ def find_wishes(paths: Paths, name: str) -> list[str]:
             f"{paths.runtime_root}/systemd/generator",
             f"{paths.runtime_root}/systemd/generator.late",
         )
-    return _find_links((*generated, _user_units(paths), _ADMIN), unit_name(name))
+    return (*generated, _user_units(paths), _ADMIN)
 
 
 def find_mask(paths: Paths, name: str) -> str:
@@ -220,7 +233,11 @@ def _find_links(places: Iterable[str], unit: str) -> list[str]:
 
 
 def _list_wants(place: str) -> list[str]:
+    return [name for name in _list(place) if name.endswith((".wants", ".requires", ".upholds"))]
+
+
+def _list(directory: str) -> list[str]:
     try:
-        return [name for name in os.listdir(place) if name.endswith((".wants", ".requires", ".upholds"))]
+        return os.listdir(directory)
     except OSError:
         return []

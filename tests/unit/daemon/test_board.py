@@ -18,11 +18,11 @@ from usercontainerd.systemd.manager import UnitStatus
 class Shown:
     """Stands for a container's object."""
 
-    def __init__(self, _service: Any, container: Any, _text: str) -> None:
+    def __init__(self, _service: Any, container: Any, _text: str, _autostart: bool) -> None:
         self.path = f"/{container.name}"
         self.container = container
 
-    def update(self, container: Any, _text: str) -> list[str]:
+    def update(self, container: Any, _text: str, _autostart: bool) -> list[str]:
         self.container = container
         return []
 
@@ -59,6 +59,8 @@ def test_what_was_read_first_is_not_shown_last(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(module, "list_containers", list_containers)
     monkeypatch.setattr(module, "read_container", read_container)
+    monkeypatch.setattr(module, "list_autostarted", lambda _: set())
+    monkeypatch.setattr(module, "is_autostarted", lambda *_: False)
     monkeypatch.setattr(module, "is_known", lambda *_: True)
     monkeypatch.setattr(module, "ContainerObject", Shown)
 

@@ -118,6 +118,7 @@ def play(tmp_path: Path) -> Callable[[Test], None]:
         async def main() -> None:
             connection = FakeConnection()
             server = Server(connection, ROOT, str(tmp_path))  # type: ignore[arg-type]
+            server.is_public = True
             thing = Thing()
             server.add(ROOT, thing)
             await test(connection, server, thing)
@@ -248,6 +249,22 @@ def test_objects_come_and_go(play: Callable[[Test], None]) -> None:
         assert bus.signals("InterfacesRemoved")[0].body == [f"{ROOT}/one", [NAME]]
         server.remove(f"{ROOT}/one")
         assert len(bus.signals("InterfacesRemoved")) == 1
+
+    play(test)
+
+
+def test_nothing_is_told_before_the_name_is_there(play: Callable[[Test], None]) -> None:
+    """A signal for each of 200 containers would make the first caller wait; whoever comes gets all objects."""
+
+    async def test(bus: FakeConnection, server: Server, _thing: Thing) -> None:
+        server.is_public = False
+        server.add(f"{ROOT}/early", Thing())
+        assert bus.sent == []
+        server.is_public = True
+        server.add(f"{ROOT}/late", Thing())
+        assert [each.body[0] for each in bus.signals("InterfacesAdded")] == [f"{ROOT}/late"]
+        answer = await bus.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+        assert set(answer.body[0]) == {f"{ROOT}/early", f"{ROOT}/late"}
 
     play(test)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.errors import InUse, InvalidArgument, InvalidDefinition, NoSuchContainer
+from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import Programs
 from usercontainerd.engine import autostart
 from usercontainerd.engine.autostart import (
@@ -17,6 +18,7 @@ from usercontainerd.engine.autostart import (
     enable_autostart,
     forget_choice,
     is_autostarted,
+    list_autostarted,
     render_choice,
 )
 from usercontainerd.engine.context import build_context
@@ -74,18 +76,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(tmp_path)
 
 
+def is_started(paths: Paths, name: str) -> bool:
+    """What both ways of asking say: of one, and of all at once."""
+    answer = is_autostarted(paths, name)
+    assert answer == (name in list_autostarted(paths))
+    return answer
+
+
 def test_one_that_nothing_wants(home: Home) -> None:
     home.define("app", PLAIN)
-    assert not is_autostarted(home.paths, "app")
+    assert not is_started(home.paths, "app")
     home.enable("app")
-    assert is_autostarted(home.paths, "app")
+    assert is_started(home.paths, "app")
     assert home.links() == ["default.target.wants/container@app.service"]
     assert "WantedBy=default.target" in (home.generated / "container@app.service").read_text()
     home.enable("app")
     home.enable("app", "graphical-session.target")
     assert home.links() == ["graphical-session.target.wants/container@app.service"]
     home.disable("app")
-    assert not is_autostarted(home.paths, "app")
+    assert not is_started(home.paths, "app")
     assert home.links() == []
     assert not home.choice("app").parent.exists()
     home.disable("app")
@@ -97,7 +106,7 @@ def test_one_that_its_definition_wants(home: Home) -> None:
     assert not home.choice("app").exists()
     home.disable("app")
     assert home.links() == []
-    assert not is_autostarted(home.paths, "app")
+    assert not is_started(home.paths, "app")
     assert str(home.choice("app")) in (home.generated / "container@app.service").read_text()
     home.enable("app")
     assert home.links() == ["graphical-session.target.wants/container@app.service"]
@@ -111,7 +120,7 @@ def test_one_that_its_definition_wants(home: Home) -> None:
 @pytest.mark.parametrize("key", ["required_by", "upheld_by"])
 def test_whatever_way_it_is_wanted(home: Home, key: str) -> None:
     home.define("app", f'{PLAIN}[install]\n{key} = "a.target b.target"\n')
-    assert is_autostarted(home.paths, "app")
+    assert is_started(home.paths, "app")
     home.disable("app")
     assert home.links() == []
 
@@ -131,11 +140,11 @@ def test_other_drop_ins_stay(home: Home) -> None:
 def test_links_of_systemctl(home: Home) -> None:
     home.define("app", PLAIN)
     link = home.link("app")
-    assert is_autostarted(home.paths, "app")
+    assert is_started(home.paths, "app")
     home.enable("app")
     assert link.is_symlink() and not home.choice("app").exists()
     home.disable("app")
-    assert not link.is_symlink() and not is_autostarted(home.paths, "app")
+    assert not link.is_symlink() and not is_started(home.paths, "app")
 
 
 def test_an_instance_of_a_template(home: Home) -> None:
@@ -171,13 +180,13 @@ def test_what_is_masked_does_not_start(
 ) -> None:
     monkeypatch.setattr(autostart, "_ADMIN", f"{tmp_path}/admin")
     home.define("app", WANTED)
-    assert is_autostarted(home.paths, "app")
+    assert is_started(home.paths, "app")
     mask = tmp_path / place / "container@app.service"
     mask.parent.mkdir(parents=True, exist_ok=True)
     mask.symlink_to("/dev/null")
     with pytest.raises(InUse, match=rf"is masked \({command} container@app\.service\)"):
         home.enable("app")
-    assert not is_autostarted(home.paths, "app")
+    assert not is_started(home.paths, "app")
 
 
 def test_later_drop_ins_win_and_that_is_said(home: Home) -> None:
@@ -214,7 +223,7 @@ def test_nothing_stays_of_one_that_goes(home: Home) -> None:
     home.link("app")
     forget_choice(home.paths, "app")
     home.reload()
-    assert not is_autostarted(home.paths, "app")
+    assert not is_started(home.paths, "app")
     assert list(home.definitions.iterdir()) == [home.definitions / "app.toml"]
     # Without its definition the choice means nothing.
     home.enable("app")

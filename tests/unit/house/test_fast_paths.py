@@ -61,6 +61,27 @@ def test_cleanup_imports_little() -> None:
     assert "usercontainerd.kernel.userns" not in modules
 
 
+def test_the_daemon_starts_without_what_most_callers_do_not_need() -> None:
+    """Somebody waits for its first answer: what reads TOML or makes containers comes when it is used."""
+    modules = loaded_modules(
+        "import site; site.main(); sys.modules['gi'] = None; import usercontainerd.daemon.main"
+    )
+    assert not {
+        name for name in modules if name.startswith(("gi.", "requests", "pyroute2", "systemd", "tomllib"))
+    }
+    assert not project_modules(modules) & {
+        "definition.reader",
+        "engine.creation",
+        "engine.doctor",
+        "engine.image_removal",
+        "engine.inspection",
+        "engine.summaries",
+        "registry.client",
+    }
+    program = (TOP / "libexec/usercontainerd").read_text()
+    assert program.index('sys.modules["gi"] = None') < program.index("import main")
+
+
 def test_heavy_modules_would_be_noticed() -> None:
     assert "json" in loaded_modules("import json") & HEAVY
 
