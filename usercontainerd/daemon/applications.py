@@ -11,11 +11,10 @@ import os
 
 from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.daemon.call import AccessDenied
-from usercontainerd.daemon.connection import BUS, BUS_PATH
 from usercontainerd.daemon.limits import MAX_WATCHERS
 from usercontainerd.daemon.logbook import describe_container
 from usercontainerd.daemon.server import Provider
-from usercontainerd.kernel.signals import is_alive
+from usercontainerd.kernel.signals import find_process_number, is_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,10 +56,7 @@ class ApplicationsObject(Provider):
         """Return the application's ID of a caller. Raises ``AccessDenied`` for one that is in no sandbox."""
         if sender not in self._known:
             # Unique names are never given twice, so the answer holds as long as the caller is there.
-            answer = await self._server.connection.ask(
-                BUS, BUS_PATH, BUS, "GetConnectionUnixProcessID", "s", [sender]
-            )
-            application = find_application(answer[0])
+            application = await self._find_application(sender)
             if application is None:
                 raise AccessDenied(
                     "this is for sandboxed applications",
@@ -70,6 +66,16 @@ class ApplicationsObject(Provider):
             await self._server.watch_client(sender, lambda: self._forget(sender))
             return application
         return self._known[sender]
+
+    async def _find_application(self, sender: str) -> str | None:
+        try:
+            fd = await self._server.connection.open_process(sender)
+        except OSError:
+            return None
+        try:
+            return find_application(fd)
+        finally:
+            os.close(fd)
 
     def _forget(self, sender: str) -> None:
         self._known.pop(sender, None)
@@ -135,20 +141,14 @@ class ApplicationsObject(Provider):
                 )
 
 
-def find_application(pid: int) -> str | None:
+def find_application(pidfd: int) -> str | None:
     """Return the application's ID of the sandbox that a process is in, None if it is in none.
 
-    The process is held by a pidfd meanwhile, so that its number cannot have become another's.
+    Its number cannot become another's as long as it is there, which is looked at last.
     """
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        return None
-    try:
-        text = _read_info(pid)
-        return parse_application(text) if text is not None and is_alive(fd) else None
-    finally:
-        os.close(fd)
+    pid = find_process_number(pidfd)
+    text = _read_info(pid) if pid > 0 else None
+    return parse_application(text) if text is not None and is_alive(pidfd) else None
 
 
 def _read_info(pid: int) -> str | None:

@@ -224,6 +224,38 @@ class Connection(MessageBus):  # type: ignore[misc]
 
         Raises ``RemoteError``, ``TimeoutError`` or ``ConnectionError``.
         """
+        reply = await self._ask(destination, path, interface, member, signature, body, timeout=timeout)
+        for fd in reply.unix_fds:
+            os.close(fd)
+        answer: list[Any] = reply.body
+        return answer
+
+    async def open_process(self, client: str) -> int:
+        """Return a pidfd of the process that made the connection of a client.
+
+        The bus has one since it was connected, so it is that process and none that got its number later; of a bus
+        before D-Bus 1.15.8 only the number can be had. Raises what ``ask`` does, or ``OSError`` if it has ended.
+        """
+        reply = await self._ask(BUS, BUS_PATH, BUS, "GetConnectionCredentials", "s", [client])
+        fds = dict(enumerate(reply.unix_fds))
+        credentials = reply.body[0]
+        own = fds.pop(credentials["ProcessFD"].value, None) if "ProcessFD" in credentials else None
+        for fd in fds.values():
+            os.close(fd)
+        return os.pidfd_open(credentials["ProcessID"].value) if own is None else own
+
+    async def _ask(  # noqa: PLR0917
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str,
+        body: list[Any] | None,
+        *,
+        timeout: float = 25.0,
+    ) -> Message:
+        """The same, with all of the answer: its descriptors are the caller's."""
         message = Message(
             destination=destination,
             path=path,
@@ -238,12 +270,11 @@ class Connection(MessageBus):  # type: ignore[misc]
             reply = await self.call(message)
         if reply is None:
             raise ConnectionResetError("the bus has gone")
-        for fd in reply.unix_fds:
-            os.close(fd)
         if reply.message_type is MessageType.ERROR:
+            for fd in reply.unix_fds:
+                os.close(fd)
             raise RemoteError(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
-        answer: list[Any] = reply.body
-        return answer
+        return reply
 
     async def add_match(self, rule: str) -> None:
         """Have the bus deliver the signals of a match rule."""

@@ -60,6 +60,16 @@ def is_alive(pidfd: int) -> bool:
     return True
 
 
+def find_process_number(pidfd: int) -> int:
+    """Return the number that the process of ``pidfd`` has here; 0 or less if it has none (pidfd_open(2))."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key == "Pid":
+                return int(value)
+    return 0
+
+
 def catch_signals(numbers: Iterable[int]) -> int:
     """From now on, have these signals come as bytes out of the descriptor that is returned (``set_wakeup_fd``).
 

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from dbus_next import Message, MessageType
+from dbus_next import Message, MessageType, Variant
 
 from usercontainerd.daemon.connection import Connection
 from usercontainerd.daemon.reading import MAX_HEADER, MAX_VALUES, PRELUDE, measure_message
+from usercontainerd.kernel.signals import find_process_number
 
 SIGNAL = Message(
     message_type=MessageType.SIGNAL, path="/a", interface="a.b", member="C", signature="s", body=["x" * 100]
@@ -265,3 +266,38 @@ def test_what_is_no_message() -> None:
         measure_message(b"x" * PRELUDE)
     with pytest.raises(OSError, match="too long"):
         measure_message(b"l\x04\x00\x01" + struct.pack("<III", 1 << 31, 1, 16))
+
+
+@pytest.mark.parametrize("tells_pidfd", [True, False])
+def test_the_process_of_a_client(play: Callable[[Test], None], tells_pidfd: bool) -> None:
+    """The bus's own pidfd if it tells one, else one of the number that it tells; other descriptors are closed."""
+
+    async def test(peer: Peer) -> None:
+        peer.connection.remove_message_handler(peer._take)  # which takes answers, too
+        asked = asyncio.ensure_future(peer.connection.open_process(":1.9"))
+        await peer.settle()
+        peer.channel.recv(65536)
+        credentials = {"ProcessID": Variant("u", os.getpid() if not tells_pidfd else 1)}
+        pidfd, other = os.pidfd_open(os.getppid()), os.open(os.devnull, os.O_RDONLY)
+        if tells_pidfd:
+            credentials["ProcessFD"] = Variant("h", 1)
+        before = len(os.listdir("/proc/self/fd"))
+        serial = max(peer.connection._method_return_handlers)
+        answer = Message(
+            message_type=MessageType.METHOD_RETURN,
+            reply_serial=serial,
+            sender="org.freedesktop.DBus",
+            signature="a{sv}",
+            body=[credentials],
+            unix_fds=[other, pidfd],
+        )
+        peer.send(render(answer), fds=[other, pidfd])
+        found = await asyncio.wait_for(asked, 60)
+        try:
+            assert find_process_number(found) == (os.getppid() if tells_pidfd else os.getpid())
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+        finally:
+            for fd in (found, pidfd, other):
+                os.close(fd)
+
+    play(test)
