@@ -50,7 +50,8 @@ def run_run(call: Call) -> int:
     definition = make_container(call, context)
     try:
         # Here rather than in the start of the unit: it saves a process, and what is wrong is said at once.
-        prepare_container(context, definition.name, lent=definition.remove and {1, 2} <= set(wishes.streams))
+        lent = definition.remove and {1, 2} <= set(wishes.streams)
+        prepare_container(context, definition.name, made=definition, lent=lent)
     except UsercontainerError:
         if definition.remove:
             forget(call, context, definition)

@@ -55,6 +55,15 @@ def read_definition(context: Context, name: str) -> LoadedDefinition:
     return LoadedDefinition(definition, found, diagnostics, plan_watched(directories, name, found))
 
 
+def recall_definition(context: Context, made: Definition) -> LoadedDefinition:
+    """``read_definition`` of a container that we have just made: what its file says is known (see ``toml_writer``)."""
+    directories = definition_directories(context)
+    found = find_definition(directories, made.name)
+    if found is None or found.drop_ins or (found.path,) != made.sources:
+        return read_definition(context, made.name)  # somebody has added to it, or removed it
+    return LoadedDefinition(made, found, (), plan_watched(directories, made.name, found))
+
+
 def plan_watched(directories: tuple[str, ...], name: str, found: Found) -> tuple[str, ...]:
     """Every path whose appearance, change or removal could give ``name`` another definition."""
     prefix, instance = split_instance(name)

@@ -22,7 +22,7 @@ from usercontainerd.definition.model import (
 )
 from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.definition.vocabulary import normalise_signal
-from usercontainerd.engine.definitions import read_definition
+from usercontainerd.engine.definitions import read_definition, recall_definition
 from usercontainerd.engine.endpoints import SILENT, Conversation
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.local_images import ignore_progress, open_images
@@ -88,6 +88,7 @@ def prepare_container(
     context: Context,
     name: str,
     *,
+    made: Definition | None = None,
     progress: Progress = ignore_progress,
     talk: Conversation = SILENT,
     notify_socket: str | None = None,
@@ -96,9 +97,9 @@ def prepare_container(
     """Make the bundle of container ``name``, pulling its image if its policy says so.
 
     ``notify_socket`` is the unit's, for a container that tells systemd itself when it is ready; ``lent``: its only run
-    will have a caller's output.
+    will have a caller's output; ``made`` is its definition, if the caller has just made it.
     """
-    loaded = read_definition(context, name)
+    loaded = read_definition(context, name) if made is None else recall_definition(context, made)
     definition = loaded.definition
     record = pull_image(context, definition.image, policy=definition.pull, progress=progress, talk=talk)
     subject = read_subject(context, definition, record)
