@@ -8,7 +8,6 @@ host, and anything else is replaced: what systemd's drop-ins and Compose's overr
 from __future__ import annotations
 
 import os
-import tomllib
 
 from usercontainerd.definition.checks import check_layers
 from usercontainerd.definition.diagnostic import Diagnostic, Severity, has_errors
@@ -86,6 +85,8 @@ def _parse_toml(source: SourceText, reading: Reading) -> dict[str, Any] | None:
     if text.count(".") > MAX_DOTS and (line := _find_long_key(text)):
         reading.report(source, line, Severity.ERROR, f"a key has more than {MAX_KEY_PARTS} parts")
         return None
+    import tomllib  # 4 ms, that a table of a command line's needs not
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

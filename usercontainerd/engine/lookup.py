@@ -110,7 +110,7 @@ def find_init(paths: Paths, name: str) -> Init | None:
     cgroup, got while we hold it, settles that.
     """
     try:
-        with open(f"{paths.bundle(name)}/pid", encoding="ascii") as file:
+        with open(f"{paths.bundle(name)}/pid", encoding="utf-8") as file:
             pid = int(file.read())
         fd = os.pidfd_open(pid)
     except (OSError, ValueError):

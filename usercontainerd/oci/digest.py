@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+_SMALL = 1 << 16  # bytes, which take less time either way than OpenSSL takes to load
 _PATTERN = re.compile(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z", re.ASCII)
 
 
@@ -55,9 +56,19 @@ def new_hash(algorithm: str) -> _Hash:
 
 def compute_digest(data: bytes, algorithm: str = "sha256") -> Digest:
     """Return the digest of ``data``."""
-    state = new_hash(algorithm)
+    state = _new_small_hash(algorithm) if len(data) <= _SMALL else new_hash(algorithm)
     state.update(data)
     return Digest(f"{algorithm}:{state.hexdigest()}")
+
+
+def _new_small_hash(algorithm: str) -> _Hash:
+    """The same without OpenSSL: slower (a third of its speed), and there at once."""
+    try:
+        import _sha2  # type: ignore[import-not-found]  # the C half of hashlib since Python 3.12
+    except ImportError:
+        return new_hash(algorithm)
+    state: _Hash = _sha2.sha512() if algorithm == "sha512" else _sha2.sha256()
+    return state
 
 
 def check_digest(data: bytes, expected: Digest, *, what: str, where: str | None = None) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import Any
 
 from usercontainerd.base.errors import InvalidFormat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PROFILE_PATHS = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
 MAX_PROFILE_SIZE = 4 << 20

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from usercontainerd.base.records import dataclass
 from usercontainerd.definition.model import Definition, Mount, MountType, Network, Notify
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.runtime.capabilities import plan_capabilities
 from usercontainerd.runtime.identity import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 OCI_VERSION = "1.0.2"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

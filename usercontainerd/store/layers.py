@@ -102,7 +102,7 @@ def parse_layer_record(data: bytes, path: str) -> LayerRecord:
 
 def read_boot_id() -> str:
     """The kernel's name for this boot (random(4))."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
 
 

@@ -46,7 +46,7 @@ def list_mounted_layers(runtime: str) -> set[str]:
     found: set[str] = set()
     for image in find_mounted_images(runtime):
         try:
-            with open(f"{image_mounts(runtime)}/{image}.layers", encoding="ascii") as file:
+            with open(f"{image_mounts(runtime)}/{image}.layers", encoding="utf-8") as file:
                 found.update(file.read().split())
         except (OSError, ValueError):
             continue
@@ -79,7 +79,7 @@ def find_mounted_images(runtime: str) -> set[str]:
 
 def _runs(bundle: str, name: str) -> bool:
     try:
-        with open(f"{bundle}/pid", encoding="ascii") as file:
+        with open(f"{bundle}/pid", encoding="utf-8") as file:
             pid = int(file.read())
     except (OSError, ValueError):
         return False
