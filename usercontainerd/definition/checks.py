@@ -20,13 +20,29 @@ def check_layers(layers: Layers) -> None:
     _check_user(layers)
     _check_memory(layers)
     _check_directives(layers)
+    _check_removal(layers)
     values, places = layers.values, layers.places
-    if values.get("remove") and values.get("restart", "no") != "no":
-        places["remove"].error(
-            "a container that is removed when it has ended cannot be started again by restart"
-        )
     if values.get("security.read_only") and values.get("writable_layer") == "keep":
         places["writable_layer"].warn("has nothing to keep: the root file system is read-only")
+
+
+def _check_removal(layers: Layers) -> None:
+    values = layers.values
+    if not values.get("remove"):
+        return
+    place = layers.places["remove"]
+    # base/paths.py, passing_definitions
+    made = f"{place.reading.owner.runtime_root}/usercontainerd/created"
+    if place.source.path and place.reading.directory != made:
+        place.warn(
+            "has no effect here: only what `create` and `run` have made is removed; "
+            'writable_layer = "fresh" (the default) has what the container wrote forgotten'
+        )
+        values["remove"] = False
+        return
+    again = values.get("service", {}).get("Restart", ())
+    if values.get("restart", "no") != "no" or (again and again[-1] != "no"):
+        place.error("a container that is removed when it has ended cannot be started again by restart")
 
 
 def _check_ports(layers: Layers) -> None:

@@ -144,3 +144,12 @@ def test_a_table_from_a_command_line_is_literal() -> None:
     assert definition.sources == ()
     _, diagnostics = parse_table("web", {"image": "x", "ports": ["70000:1"]}, OWNER, "/")
     assert str(diagnostics[0]).startswith('error: ports[0]: "70000:1": port 70000 is not between')
+
+
+def test_removal_is_for_what_was_made_to_pass() -> None:
+    made = SourceText("/run/user/1000/usercontainerd/created/a.toml", 'image = "x"\nremove = true\n')
+    definition, diagnostics = parse_definition("a", [made], OWNER)
+    assert definition is not None and definition.remove and not diagnostics
+    made.text += '[service]\nRestart = "always"\n'
+    definition, diagnostics = parse_definition("a", [made], OWNER)
+    assert definition is None and [each.key for each in diagnostics] == ["remove"]
