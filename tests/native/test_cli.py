@@ -115,6 +115,34 @@ def test_a_name_is_taken_once(created: Callable[..., str]) -> None:
     assert "is taken" in cli("create", "--name", name, BUSYBOX, status=125).stderr
 
 
+def test_it_has_no_failure_of_one_that_had_its_name(container: Callable[..., Container]) -> None:
+    one = container('image = "localhost:5000/no/such:image"\nnetwork = "none"\n')
+    assert one.start(check=False).returncode != 0 and one.show("ActiveState") == "failed"
+    one.path.unlink()
+    run("systemctl", "--user", "daemon-reload")
+    cli("create", "--name", one.name, "--network", "none", BUSYBOX, *SLEEP)
+    try:
+        assert one.show("ActiveState") == "inactive"
+        assert "Created" in out("ps", "-a", "--filter", f"name={one.name}")
+    finally:
+        cli("rm", one.name)
+
+
+@pytest.mark.parametrize("option", [("--runtime",), ()])
+def test_a_masked_unit_is_not_written_over(option: tuple[str, ...]) -> None:
+    name = f"masked-{os.urandom(3).hex()}"
+    unit = f"container@{name}.service"
+    run("systemctl", "--user", "mask", *option, unit)
+    try:
+        for verb in ("create", "run"):
+            result = cli(verb, "--name", name, "--network", "none", BUSYBOX, "true", status=125)
+            assert f"systemctl --user unmask {''.join(f'{o} ' for o in option)}{unit}" in result.stderr
+        assert out("ps", "-aq", "--filter", f"name={name}") == ""
+    finally:
+        run("systemctl", "--user", "unmask", *option, unit)
+    cli("run", "--rm", "--name", name, "--network", "none", BUSYBOX, "true")
+
+
 def test_what_it_writes_stays_until_it_is_removed(created: Callable[..., str]) -> None:
     name = created()
     out("start", name)
@@ -308,6 +336,15 @@ def test_images() -> None:
         and "localhost:5000/busybox:latest" in image["RepoTags"]
     )
     assert "unknown" in cli("pull", "-q", "localhost:5000/no-such", status=125).stderr
+
+
+def test_removal_in_a_written_definition_is_told(container: Callable[..., Container]) -> None:
+    one = container(f'image = "{BUSYBOX}"\nremove = true\nnetwork = "none"\ncommand = ["true"]\n')
+    result = cli("verify", str(one.path))
+    assert f"{one.path}:2: warning: remove: has no effect here" in result.stdout + result.stderr
+    one.start()
+    wait_until(lambda: one.has_ended, "it has ended")
+    assert one.path.exists() and one.name in out("ps", "-a")
 
 
 def test_verify(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.base.errors import InvalidArgument
+from usercontainerd.base.errors import InvalidArgument, SystemdError
+from usercontainerd.base.names import unit_name
 from usercontainerd.cli.container_options import CONTAINER_OPTIONS, REFUSED
 from usercontainerd.cli.container_table import build_table, explain_diagnostics, render_problem
 from usercontainerd.cli.options import Option, Verb
@@ -54,8 +55,18 @@ CREATE = Verb(
 def run_create(call: Call) -> int:
     """Make the container and print its ID."""
     definition = make_container(call, call.context())
+    forget_failure(call, unit_name(definition.name))
     write_output(f"{container_id(definition.name)}\n")
     return 0
+
+
+def forget_failure(call: Call, unit: str) -> None:
+    """A container that was never started has not failed, even if one that had its name has."""
+    try:
+        with call.connect() as manager:
+            manager.reset_failed(unit)
+    except SystemdError:
+        pass  # nobody shows it either
 
 
 def make_container(call: Call, context: Context) -> Definition:

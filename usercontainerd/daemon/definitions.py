@@ -83,7 +83,7 @@ def check_size(text: str) -> None:
         raise InvalidDefinition(f"the definition is longer than {MAX_TEXT} characters")
 
 
-def create(context: Context, name: str, table: dict[str, Any]) -> str:
+def create(context: Context, manager: Manager, name: str, table: dict[str, Any]) -> str:
     """Make a container as ``usercontainer create`` does; return its name, which is made up for "".
 
     Raises ``InvalidDefinition``, ``NoSuchImage``, ``AlreadyExists``, ``InvalidArgument``.
@@ -93,6 +93,7 @@ def create(context: Context, name: str, table: dict[str, Any]) -> str:
     if definition is None:
         raise explain_errors(diagnostics)
     create_container(context, definition, get_image(context, definition.image))
+    manager.reset_failed(unit_name(chosen))  # one that had its name may have failed
     return chosen
 
 

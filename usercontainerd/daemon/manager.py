@@ -171,7 +171,9 @@ class ManagerObject(Provider):
         from usercontainerd.daemon import definitions
 
         table = definitions.unwrap(settings)
-        made = await self._service.run(lambda: definitions.create(self._context, name, table))
+        made = await self._service.run_with_manager(
+            lambda manager: definitions.create(self._context, manager, name, table)
+        )
         await self._service.board.refresh({made})
         return self._service.board.containers[made].path
 

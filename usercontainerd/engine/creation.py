@@ -41,12 +41,24 @@ def choose_name(context: Context, wanted: str | None) -> str:
     if wanted is None:
         return generate_name(lambda name: is_known(context.paths, name))
     check_container_name(wanted)
+    refuse_masked(context, wanted)
     sweep_removed(context)
     if is_known(context.paths, wanted):
         raise AlreadyExists(
             f'the name "{wanted}" is taken', hint=f"usercontainer rm {wanted}, or another --name"
         )
     return wanted
+
+
+def refuse_masked(context: Context, name: str) -> None:
+    """Raise ``InvalidArgument`` if somebody has masked the unit: it is not ours to write over, and would not start."""
+    paths, unit = context.paths, unit_name(name)
+    config = os.path.dirname(paths.config)
+    for directory, option in ((f"{config}/systemd/user", ""), (paths.runtime_units, "--runtime ")):
+        if os.path.realpath(f"{directory}/{unit}") == os.devnull:
+            raise InvalidArgument(
+                "the unit is masked", where=unit, hint=f"systemctl --user unmask {option}{unit}"
+            )
 
 
 def plan_container(
@@ -163,6 +175,7 @@ def create_container(
         except OSError as error:
             raise explain_write_error(error, directory) from error
     with FileLock(f"{paths.data}/locks/created"):
+        refuse_masked(context, name)
         if is_known(paths, name):
             raise AlreadyExists(f'the name "{name}" is taken')
         write_atomic(path, text.encode("utf-8", "surrogateescape"))
