@@ -13,6 +13,7 @@ from usercontainerd.engine.volumes import make_mount_sources, plan_filled_volume
 from usercontainerd.kernel.atomicfile import FileLock
 from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.runtime.remains import layer_directory, layer_lock
+from usercontainerd.runtime.removal import mark_for_removal
 from usercontainerd.runtime.stoppedroot import StoppedRoot
 
 TYPE_CHECKING = False
@@ -57,7 +58,10 @@ def find_root(context: Context, name: str, stack: ExitStack, *, writing: bool) -
         return Root()
     definition = read_definition(context, name).definition
     layers = hold_layers(context, definition.image, stack)
-    keep = definition.writable_layer is WritableLayer.KEEP
+    # One that is removed when it has ended has its layer from the first start to the end, restarts included.
+    keep = definition.writable_layer is WritableLayer.KEEP or definition.remove
+    if writing and definition.remove:
+        mark_for_removal(data)
     writable = layer_directory(data)
     if writing and keep:
         make_layer(writable)
