@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import signal
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import SLEEPER, Container, defined, run, wait_until
+from tests.support.containers import BUSYBOX, SLEEPER, Container, defined, run, wait_until
 from tests.support.fakeregistry import build_tar, file, member
 
 pytestmark = pytest.mark.usefixtures("bus_image")  # what does not run takes the image that is here
@@ -89,8 +91,13 @@ def test_there_and_back(running: Container, tree: Path, tmp_path: Path) -> None:
         assert {(archive.getmember(name).uid, archive.getmember(name).gid) for name in ("new/again",)} == {
             (5, 6)
         }
-    data = gzip.compress(build_tar(file("one", b"1", uid=7, gid=8), file("deep/two", b"2")))
+    plain = build_tar(file("one", b"1", uid=7, gid=8), file("deep/two", b"2"))
+    data = gzip.compress(plain)
     copy("-", f"{running.name}:/vol", data=data)
+    for name, compressed in (("bzip2", bz2.compress(plain)), ("xz", lzma.compress(plain)), ("none", plain)):
+        inside(running, f"mkdir /as-{name}")
+        copy("-", f"{running.name}:/as-{name}", data=compressed)
+        assert inside(running, f"cat /as-{name}/one /as-{name}/deep/two") == "12"
     copy("-a", "-", f"{running.name}:/new", data=data)
     found = inside(running, "stat -c %u:%g /vol/one /new/one /new/deep/two").split()
     assert found == ["0:0", "7:8", "0:0"]
@@ -141,6 +148,24 @@ def test_stopped(container: Callable[..., Container], tmp_path: Path) -> None:
     one.stop()
     copy(f"{one.name}:/left", tmp_path)
     assert (tmp_path / "left").read_text() == "last\n"
+
+
+def test_before_the_first_start(tmp_path: Path) -> None:
+    """What is made by `create`, with --rm, too, is copied into before it starts, and has it then."""
+    (tmp_path / "file").write_text("x")
+    for options in ((), ("--rm",)):
+        name = f"created-{os.urandom(3).hex()}"
+        words = ("--network", "none", "--stop-timeout", "0", BUSYBOX, "sleep", "1000")
+        run("usercontainer", "create", "--name", name, *options, *words)
+        try:
+            copy(tmp_path / "file", f"{name}:/etc/made")
+            run("usercontainer", "start", name)
+            assert run("usercontainer", "exec", name, "cat", "/etc/made").stdout == "x"
+            copy(f"{name}:/etc/made", tmp_path / "back")
+            run("usercontainer", "stop", name)
+        finally:
+            run("usercontainer", "rm", "-f", "-i", name)
+        assert run("usercontainer", "ps", "-aq", "--filter", f"name={name}").stdout == ""
 
 
 def test_a_start_waits_for_a_copy(container: Callable[..., Container]) -> None:

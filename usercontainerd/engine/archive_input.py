@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, StoreError
 from usercontainerd.kernel.atomicfile import explain_write_error
 from usercontainerd.store import tar
-from usercontainerd.store.inflate import PIECE, Codecs, inflate
+from usercontainerd.store.archive_inflate import BZIP2, XZ, inflate_any
+from usercontainerd.store.inflate import Codecs
 from usercontainerd.store.layout import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
 MAX_SPOOLED = 1 << 40
 MAX_ZEROS = (
@@ -30,11 +31,8 @@ MAX_ZEROS = (
 )  # that an archive of nothing may consist of: GNU tar writes 10 KiB, rounded up to its records
 MAX_RATIO = 200  # as for layers: applies past MAX_UNMEASURED, since only what is large can do harm
 MAX_UNMEASURED = 1 << 30
-MAX_XZ_MEMORY = 256 << 20  # `xz -9` wants 65 MiB
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_XZ = b"\xfd7zXZ\0"
-_BZIP2 = b"BZh"
 
 
 def open_input(path: str) -> int:
@@ -53,7 +51,7 @@ def make_seekable(store: Store, fd: int, *, where: str, report: Callable[[int], 
     """
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
-        if not is_compressed(os.pread(fd, len(_XZ), 0)):
+        if not is_compressed(os.pread(fd, len(XZ), 0)):
             return os.dup(fd)
     elif stat.S_ISDIR(status.st_mode):
         raise InvalidArgument("this is a directory", where=where)
@@ -62,7 +60,7 @@ def make_seekable(store: Store, fd: int, *, where: str, report: Callable[[int], 
 
 def is_compressed(head: bytes) -> bool:
     """Tell by its first bytes whether data is compressed in a way that is understood here."""
-    return head.startswith((_GZIP, _ZSTD, _XZ, _BZIP2))
+    return head.startswith((_GZIP, _ZSTD, XZ, BZIP2))
 
 
 def spool_archive(store: Store, fd: int, *, where: str, report: Callable[[int], None]) -> int:
@@ -187,65 +185,3 @@ def write_all(fd: int, data: bytes, directory: str) -> None:
             where=directory,
             hint=explained.hint,
         ) from error
-
-
-def inflate_any(read: Callable[[int], bytes], codecs: Codecs) -> Iterator[bytes]:
-    """Yield uncompressed bytes as ``store.inflate`` does, and of xz and bzip2, too: archives come in these."""
-    head = b""
-    while len(head) < len(_XZ) and (more := read(PIECE)):
-        head += more
-    if head.startswith(_XZ):
-        import lzma
-
-        def make_xz() -> Any:
-            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_MEMORY)
-
-        return _inflate_frames(head, read, make_xz, (lzma.LZMAError, EOFError), name="xz", magic=_XZ)
-    if head.startswith(_BZIP2):
-        import bz2
-
-        return _inflate_frames(
-            head, read, bz2.BZ2Decompressor, (OSError, ValueError, EOFError), name="bzip2", magic=_BZIP2
-        )
-
-    def replay(count: int) -> bytes:
-        nonlocal head
-        if head:
-            data, head = head, b""
-            return data
-        return read(count)
-
-    return inflate(replay, codecs)
-
-
-def _inflate_frames(
-    data: bytes,
-    read: Callable[[int], bytes],
-    make: Callable[[], Any],
-    failures: tuple[type[Exception], ...],
-    *,
-    name: str,
-    magic: bytes,
-) -> Iterator[bytes]:
-    """Streams may follow one another; each step's output is bounded."""
-    while data:
-        frame = make()
-        while not frame.eof:
-            try:
-                output = frame.decompress(data, PIECE)
-            except failures as error:
-                raise InvalidFormat(f"the archive's {name} data is damaged: {error}") from None
-            data = b""
-            if output:
-                yield output
-            if frame.needs_input and not frame.eof:
-                data = read(PIECE)
-                if not data:
-                    raise InvalidFormat(f"the archive's {name} data ends too early")
-        data = frame.unused_data or read(PIECE)
-        while data and len(data) < len(magic) and (more := read(PIECE)):
-            data += more
-        if data and not data.startswith(magic):
-            if data.strip(b"\0"):
-                raise InvalidFormat(f"something other than {name} data follows in the archive")
-            return

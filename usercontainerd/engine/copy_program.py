@@ -35,7 +35,8 @@ from usercontainerd.kernel.syscalls import RESOLVE_NO_MAGICLINKS, openat2
 from usercontainerd.kernel.userns import CLONE_NEWNS, CLONE_NEWUSER
 from usercontainerd.runtime.stoppedroot import StoppedRoot, enter_stopped_root
 from usercontainerd.store.archive import TreeArchiver
-from usercontainerd.store.inflate import Codecs, inflate
+from usercontainerd.store.archive_inflate import inflate_any, load_all
+from usercontainerd.store.inflate import Codecs
 from usercontainerd.store.overlay import MergedDirectory
 from usercontainerd.store.treewriter import Manner
 
@@ -181,7 +182,7 @@ def receive_files(request: dict[str, Any], codecs: Codecs) -> list[str]:
         is_stream = source.kind == STREAM
         pieces = read_pieces(ARCHIVE, Counter(told=request["progress"]))
         if is_stream:
-            pieces = inflate(partial(_take_next, pieces), codecs)
+            pieces = inflate_any(partial(_take_next, pieces), codecs)
         manner = Manner(
             owner=(0, 0),
             exact=request["exact"],
@@ -228,7 +229,7 @@ def run(request: dict[str, Any], environment: dict[str, str]) -> list[str]:
     os.set_blocking(ARCHIVE, True)  # a client's main loop may have it otherwise
     codecs = Codecs()
     if request["do"] == "in" and request["source"]["kind"] == STREAM:
-        _ = codecs.zstd
+        load_all(codecs)
     made_up: set[int] = set()
     if request["root"] is None:
         made_up = enter_running(Paths.from_environment(environment, os.getuid()), request["name"])

@@ -10,7 +10,7 @@ import json
 
 from usercontainerd.base.errors import InvalidFormat, NoSuchImage
 from usercontainerd.base.typedjson import parse_json
-from usercontainerd.engine.archive_input import check_growth, inflate_any, is_compressed, name_archive
+from usercontainerd.engine.archive_input import check_growth, is_compressed, name_archive
 from usercontainerd.engine.archive_members import copy_checked
 from usercontainerd.oci.digest import compute_digest, is_digest
 from usercontainerd.oci.image import MAX_CONFIGURATION, parse_image_configuration
@@ -22,6 +22,7 @@ from usercontainerd.oci.manifest import (
     Descriptor,
     FetchedManifest,
 )
+from usercontainerd.store.archive_inflate import inflate_any
 from usercontainerd.store.inflate import Codecs
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.native.test_load import HOSTILE
 from usercontainerd.engine import archive_input, archive_members, docker_archives
 from usercontainerd.oci.manifest import MAX_LAYERS, MAX_MANIFEST
-from usercontainerd.store import tarsplit
+from usercontainerd.store import archive_inflate, tarsplit
 
 TOP = Path(__file__).parents[3]
 TEXT = (TOP / "docs/archive-safety.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"{MAX_LAYERS} layers",
         f"{archive_input.MAX_RATIO} times",
         f"{archive_input.MAX_UNMEASURED >> 30} GiB",
-        f"{archive_input.MAX_XZ_MEMORY >> 20} MiB",
+        f"{archive_inflate.MAX_XZ_MEMORY >> 20} MiB",
         f"{tarsplit.MAX_LINE >> 20} MiB",
     ):
         assert number in TEXT, number
