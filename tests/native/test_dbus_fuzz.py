@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ def check_answers(report: Report) -> None:
 
 
 def test_random_calls(tmp_path: Path) -> None:
+    begun = time.time()
     with open_playground() as playground, counting(tmp_path) as count:
         assert read(ROOT, MANAGER, "Version")
         pid = daemon_pid()
@@ -115,8 +117,10 @@ def test_random_calls(tmp_path: Path) -> None:
         assert not leaked, {kind: [each.get(kind, 0) for each in held] for kind in leaked}
         assert daemon_pid() == pid
         assert read(ROOT, MANAGER, "Version")
-    # The daemon's own words: a job that is cancelled while it is being loaded may have others.
-    journal = run("journalctl", "--user", "-q", "-o", "cat", "--no-pager", f"_PID={pid}").stdout
+    # Of the daemon and of all that it has run.
+    words = ("-u", "usercontainerd", f"--since=@{begun:.6f}")
+    journal = run("journalctl", "--user", "-q", "-o", "cat", "--no-pager", *words).stdout
+    assert "Version" in journal, "the daemon's words are not there"
     at = journal.find("Traceback")
     assert at < 0, journal[max(at - 200, 0) : at + 3000]
     assert "a task failed" not in journal

@@ -272,8 +272,14 @@ def run_program() -> None:
     import gc
     import sys
 
+    from usercontainerd.kernel.signals import raise_interrupt
+
     # What a short command imports and makes stays until it ends: to look for garbage in it is a tenth of its time.
     gc.set_threshold(GARBAGE_THRESHOLD)
-    status = main(sys.argv[1:], dict(os.environ))
+    try:
+        raise_interrupt()
+        status = main(sys.argv[1:], dict(os.environ))
+    except KeyboardInterrupt:
+        status = INTERRUPTED_STATUS
     # No clean-up of the interpreter: it costs 3 ms, and nothing here needs it.
     os._exit(status)

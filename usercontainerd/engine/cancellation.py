@@ -1,7 +1,7 @@
 """Letting a signal end what is being done, for certain.
 
-An exception that a signal handler raises can get lost: an extension module that is being imported may clear it. So it
-is raised again, until the process has ended.
+An exception that a signal handler raises can get lost: an extension module that is being imported may clear it, and
+from a destructor it does not get out. So it is raised again, until the process has ended.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 
 from usercontainerd.base.errors import Cancelled
+from usercontainerd.kernel.signals import AGAIN, watch_lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def cancel_on(numbers: Iterable[int], what: str, *, exit_status: int | None = No
             error.exit_status = exit_status
         raise error
 
+    watch_lost(Cancelled, lambda: signal.setitimer(signal.ITIMER_REAL, AGAIN, REPEAT))
     for number in numbers:
         signal.signal(number, cancel)
 

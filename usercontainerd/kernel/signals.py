@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+SIGALRM = 14
 SIGCHLD = 17
 SIGINT = 2
 SIGPIPE = 13
 SIGTERM = 15
+AGAIN = 0.01  # seconds; by then the program is somewhere else
 _SI_USER = 0  # sigaction(2): sent by kill(2)
 
 
@@ -81,3 +84,32 @@ def catch_signals(numbers: Iterable[int]) -> int:
         if not is_ignored(number):
             _signal.signal(number, lambda *_: None)
     return reader
+
+
+def raise_interrupt() -> None:
+    """From now on, SIGINT raises ``KeyboardInterrupt``: programs of ours begin without that, see ``bin``."""
+    if _signal.getsignal(SIGINT) == _signal.SIG_DFL:
+        _signal.signal(SIGINT, _signal.default_int_handler)
+
+    def come_again() -> None:
+        _signal.signal(SIGALRM, _signal.default_int_handler)
+        _signal.setitimer(_signal.ITIMER_REAL, AGAIN)
+
+    watch_lost(KeyboardInterrupt, come_again)
+
+
+def watch_lost(kind: type[BaseException], come_again: Callable[[], object]) -> None:
+    """Call ``come_again`` when an exception that a signal handler has raised is lost, instead of complaining of it.
+
+    A handler runs wherever the program is just now, and from a destructor or a weak reference's callback (every
+    import has one) no exception gets out.
+    """
+    former = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, kind):
+            come_again()
+        else:
+            former(unraisable)
+
+    sys.unraisablehook = hook

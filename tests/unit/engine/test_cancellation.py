@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 PROGRAM = textwrap.dedent(
     """
@@ -43,3 +46,49 @@ def test_after_the_end_it_is_not_raised() -> None:
         [sys.executable, "-c", program], check=False, timeout=60, capture_output=True, text=True
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+# The handler runs where no exception gets out of.
+LOST = """\
+import os, signal, sys, time, weakref
+from usercontainerd.base.errors import Cancelled
+from usercontainerd.engine.cancellation import cancel_on
+from usercontainerd.kernel.signals import raise_interrupt
+
+class Dying:
+    def __del__(self):
+        send()
+
+class Watched:
+    pass
+
+def send():
+    os.kill(os.getpid(), number)
+    for _ in range(1000):
+        pass
+
+number = int(sys.argv[1])
+raise_interrupt()
+cancel_on((signal.SIGTERM,), "cancelled")
+try:
+    if sys.argv[2] == "destructor":
+        one = Dying()
+    else:
+        one = Watched()
+        watching = weakref.ref(one, lambda _: send())
+    del one
+    time.sleep(60)
+except (Cancelled, KeyboardInterrupt) as error:
+    os.write(1, type(error).__name__.encode())
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("place", ["destructor", "callback"])
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, "Cancelled"), (signal.SIGINT, "KeyboardInterrupt")]
+)
+def test_lost_exception_comes_again(place: str, number: int, error: str) -> None:
+    command = [sys.executable, "-c", LOST, str(int(number)), place]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == (error, "", 0)
