@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -385,6 +386,21 @@ def test_doctor_without_a_session(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert re.search(r"missing +runtime directory", result.stdout)
     assert re.search(r"missing +systemd --user", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"), [("save", "saving was stopped"), ("export", "the export was stopped")]
+)
+def test_what_is_ended_is_told_by_its_name(created: Callable[..., str], verb: str, what: str) -> None:
+    words = [verb, BUSYBOX if verb == "save" else created()]
+    with subprocess.Popen(
+        ["usercontainer", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert select.select([process.stdout], [], [], 60)[0], "it writes, more than a pipe holds"
+        process.terminate()
+        assert what in process.stderr.read()
+        assert process.wait(timeout=60) == 143
 
 
 def test_ps_of_many_formats(created: Callable[..., str]) -> None:

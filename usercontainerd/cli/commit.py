@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
 from usercontainerd.cli.progress import Progress
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ COMMIT = Verb(
 
 def run_commit(call: Call) -> int:
     """Make the image."""
-    from usercontainerd.engine.cancellation import cancel_on
     from usercontainerd.engine.committing import Commit, commit_container, parse_form
     from usercontainerd.engine.lookup import resolve_name
     from usercontainerd.kernel.atomicfile import write_atomic
@@ -54,7 +52,7 @@ def run_commit(call: Call) -> int:
         squash=options.flag("squash"),
     )
     name = resolve_name(call.paths, call.words[0])
-    cancel_on((signal.SIGTERM,), "the commit was cancelled", exit_status=128 + signal.SIGTERM)
+    catch_termination("the commit was cancelled")
     progress = Progress(name, shown=not options.flag("quiet"))
     text = call.words[1] if len(call.words) > 1 else None
     try:

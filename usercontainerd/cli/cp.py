@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ SILENT = 1.0  # seconds; what takes less needs no progress
 
 def run_cp(call: Call) -> int:
     """Copy."""
-    from usercontainerd.engine.cancellation import cancel_on
     from usercontainerd.engine.copying import (
         Copying,
         copy_archive_in,
@@ -48,7 +47,7 @@ def run_cp(call: Call) -> int:
         copy_out,
     )
 
-    cancel_on((signal.SIGTERM,), "the copy was cancelled", exit_status=128 + signal.SIGTERM)
+    catch_termination("the copy was cancelled")
     options = call.options
     source, destination = (find_end(call, word) for word in call.words)
     progress = Progress(shown=os.isatty(2) and not options.flag("quiet"))

@@ -7,7 +7,7 @@ import os
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error
-from usercontainerd.cli.pull import catch_termination
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run_export(call: Call) -> int:
         path = None
     if path is None and os.isatty(1):
         raise InvalidArgument("standard output is a terminal", hint="use -o FILE, or redirect the output")
-    catch_termination()
+    catch_termination("the export was stopped")
     name = resolve_name(call.paths, call.words[0])
     for warning in export_container(call.context(), name, path=path):
         write_error(f"Warning: {warning}\n")

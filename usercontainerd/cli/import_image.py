@@ -8,7 +8,7 @@ from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 from usercontainerd.cli.progress import Progress
-from usercontainerd.cli.pull import catch_termination
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run_import(call: Call) -> int:
             raise InvalidArgument("standard input is a terminal", hint="usercontainer import FILE")
     name = plan_name(call.words[1]) if len(call.words) > 1 else None
     config = apply_changes(call.options.values("change"))
-    catch_termination()
+    catch_termination("the import was stopped")
     progress = Progress(call.words[0], shown=not call.options.flag("quiet"))
     try:
         record = import_image(

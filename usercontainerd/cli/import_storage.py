@@ -6,7 +6,7 @@ from usercontainerd.base.errors import printable
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
 from usercontainerd.cli.progress import Progress
-from usercontainerd.cli.pull import catch_termination
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run_import_storage(call: Call) -> int:
     """Take over image by image, and say so."""
     from usercontainerd.engine.storage_import import import_storage
 
-    catch_termination()
+    catch_termination("the import was stopped")
     options = call.options
     progress = Progress("Podman's store", shown=not options.flag("quiet"))
     status = 0

@@ -8,7 +8,7 @@ from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 from usercontainerd.cli.progress import PROGRESS, Progress, read_format
-from usercontainerd.cli.pull import catch_termination
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_load(call: Call) -> int:
         raise InvalidArgument(
             "standard input is a terminal", hint="usercontainer load -i FILE, or usercontainer load < FILE"
         )
-    catch_termination()
+    catch_termination("loading was stopped")
     form = read_format(call.options.value("progress"))
     progress = Progress(path or STANDARD_INPUT, shown=not call.options.flag("quiet"), form=form)
     try:

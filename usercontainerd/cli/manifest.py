@@ -275,13 +275,13 @@ def run_exists(call: Call) -> int:
 def run_push(call: Call) -> int:
     """Push the index and what is in it."""
     from usercontainerd.cli.progress import Progress
-    from usercontainerd.cli.pull import catch_termination
     from usercontainerd.cli.push import read_push_options, write_digests
+    from usercontainerd.cli.termination import catch_termination
     from usercontainerd.engine.index_pushing import push_index
 
     options = call.options
     wishes = read_push_options(call)
-    catch_termination()
+    catch_termination("the push was stopped")
     name, *rest = call.words
     destination = rest[0] if rest else None
     quiet = options.flag("quiet")

@@ -9,6 +9,7 @@ from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 from usercontainerd.cli.progress import PROGRESS, Progress, read_format
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def list_names(context: Context, word: str, access: RegistryAccess, *, quiet: bo
     """The full names of all images of a repository."""
     from usercontainerd.engine.repositories import list_repository
 
-    catch_termination()
+    catch_termination("the pull was stopped")
     return list_repository(
         context, word, access=access, talk=hold_conversation(Progress(word, shown=not quiet))
     )
@@ -103,7 +104,7 @@ def pull_from_file(call: Call, context: Context, text: str) -> None:
     """Pull from an archive or a directory; a docker archive may hold several images."""
     from usercontainerd.engine.loading import pull_archived
 
-    catch_termination()
+    catch_termination("the pull was stopped")
     form = read_format(call.options.value("progress"))
     progress = Progress(text, shown=not call.options.flag("quiet"), form=form)
     try:
@@ -137,7 +138,7 @@ def pull_with_progress(
     from usercontainerd.engine.access import AS_CONFIGURED
     from usercontainerd.engine.images import pull_image
 
-    catch_termination()
+    catch_termination("the pull was stopped")
     progress = Progress(image, shown=not quiet, form=form)
     talk = hold_conversation(progress)
 
@@ -212,15 +213,6 @@ def read_retry(options: Options) -> Retry | None:
     if times is not None and not (times.isascii() and times.isdecimal() and int(times) <= 1000):
         raise InvalidArgument(f'--retry is a number, not "{times}"')
     return Retry(3 if times is None else int(times), None if delay is None else parse_duration(delay))
-
-
-def catch_termination() -> None:
-    """Let SIGTERM end a pull as Ctrl-C does: the store is left whole."""
-    import signal
-
-    from usercontainerd.engine.cancellation import cancel_on
-
-    cancel_on((signal.SIGTERM,), "the pull was stopped", exit_status=128 + signal.SIGTERM)
 
 
 VERBS = {"pull": (PULL, run_pull)}

@@ -6,8 +6,9 @@ from usercontainerd.base.errors import InvalidArgument, printable
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error
 from usercontainerd.cli.progress import PROGRESS, Progress, read_format
-from usercontainerd.cli.pull import catch_termination, read_retry
+from usercontainerd.cli.pull import read_retry
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run_push(call: Call) -> int:
 
     options = read_push_options(call)
     context = call.context()
-    catch_termination()
+    catch_termination("the push was stopped")
     image, *rest = call.words
     destination = rest[0] if rest else None
     if call.options.flag("all-tags"):

@@ -7,7 +7,7 @@ import os
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.progress import PROGRESS, Progress, read_format
-from usercontainerd.cli.pull import catch_termination
+from usercontainerd.cli.termination import catch_termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run_save(call: Call) -> int:
         path = None
     if path is None and os.isatty(1) and not kind.endswith("-dir"):
         raise InvalidArgument("standard output is a terminal", hint="use -o FILE, or redirect the output")
-    catch_termination()
+    catch_termination("saving was stopped")
     form = read_format(options.value("progress"))
     progress = Progress(path or "standard output", shown=not options.flag("quiet"), form=form)
     try:
