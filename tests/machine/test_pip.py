@@ -318,6 +318,7 @@ def test_a_copy_beside_the_package(packaged: Machine) -> None:
         in told
     )
     assert packaged.run(f"ls {PATHS}/systemd/user").split() == [
+        "container-health@.service",
         "container.slice",
         "container@.service",
         "usercontainerd-failed@.service",

@@ -55,6 +55,7 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
         ("wait", f"--condition running {defined}"),
         ("pause", defined),
         ("unpause", defined),
+        ("healthcheck run", defined),
         ("kill", f"-s CONT {defined}"),
         ("export", f"-o {directory}/root.tar {defined}"),
         ("diff", defined),
@@ -100,7 +101,7 @@ def plan_uses(defined: str, directory: Path, marker: str) -> list[tuple[str, str
 def test_without_a_daemon_every_verb_works(
     container: Callable[..., Container], tmp_path: Path, masked: None
 ) -> None:
-    one = container(SLEEPER)
+    one = container(f'{SLEEPER}[health]\ncommand = "true"\ninterval = 0\n')
     marker = os.urandom(3).hex()
     uses = plan_uses(one.name, tmp_path, marker)
     assert sorted(verb for verb, _ in uses) == sorted(VERBS), "each verb has to be tried here"

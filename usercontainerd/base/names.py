@@ -10,6 +10,7 @@ from usercontainerd.base.errors import InvalidArgument
 MAX_NAME_LENGTH = 200  # systemd.unit(5) allows 255 bytes for container@NAME.service
 _PREFIX = "container@"
 _SUFFIX = ".service"
+_HEALTH_PREFIX = "container-health@"
 _FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _FURTHER = _FIRST + "_.-"
 _HINT = "letters, digits, '_', '.' and '-', the first a letter or digit; an instance is NAME@INSTANCE"
@@ -60,6 +61,16 @@ def split_instance(name: str) -> tuple[str, str | None]:
 def unit_name(name: str) -> str:
     """Return the unit of container ``name``: ``container@NAME.service``. Raises InvalidArgument."""
     return f"{_PREFIX}{check_container_name(name)}{_SUFFIX}"
+
+
+def health_timer(name: str) -> str:
+    """Return the unit that has the health of container ``name`` checked again and again. Raises InvalidArgument."""
+    return f"{_HEALTH_PREFIX}{check_container_name(name)}.timer"
+
+
+def health_service(name: str) -> str:
+    """Return the unit that checks the health of container ``name`` once. Raises InvalidArgument."""
+    return f"{_HEALTH_PREFIX}{check_container_name(name)}{_SUFFIX}"
 
 
 def runtime_id(name: str) -> str:

@@ -51,6 +51,11 @@ class Programs:
         return f"{self.directory}/renew-unit"
 
     @property
+    def check_health(self) -> str:
+        """Checks the health of a container once; run by a unit of its own."""
+        return f"{self.directory}/check-health"
+
+    @property
     def write_units(self) -> str:
         """Writes the units of all definitions, where systemd has no generator for that."""
         return f"{self.directory}/write-units"

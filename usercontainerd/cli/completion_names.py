@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Source = Callable[[Slot, Call], Answer]
 
 # Verbs that have to do with running containers only, or with the others only.
-RUNNING = ("exec", "kill", "pause", "stats", "stop", "top", "unpause", "wait")
+RUNNING = ("exec", "healthcheck run", "kill", "pause", "stats", "stop", "top", "unpause", "wait")
 STOPPED = ("start",)
 _FEWEST_DIGITS = 2  # of an ID: with fewer, everything would match something
 _HEX = frozenset("0123456789abcdef")

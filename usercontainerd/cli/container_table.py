@@ -24,6 +24,13 @@ _FLAGS = {
     "command": "the command",
     "entrypoint": "--entrypoint",
     "environment": "--env",
+    "health.command": "--health-cmd",
+    "health.interval": "--health-interval",
+    "health.on_failure": "--health-on-failure",
+    "health.retries": "--health-retries",
+    "health.start_interval": "--health-start-interval",
+    "health.start_period": "--health-start-period",
+    "health.timeout": "--health-timeout",
     "hostname": "--hostname",
     "image": "the image",
     "labels": "--label",
@@ -79,6 +86,7 @@ def build_table(call: Call) -> dict[str, Any]:
     _add_network(options, table)
     _add_mounts(options, table)
     _add_resources(options, table)
+    _add_health(options, table)
     _add_security(options, table)
     _add_unit(options, table)
     return table
@@ -308,6 +316,34 @@ def _parse_integer(text: str, flag: str) -> int:
     if not text.lstrip("-").isdecimal():
         raise InvalidArgument(f'{flag}: "{text}" is no whole number')
     return int(text)
+
+
+def _add_health(options: Options, table: dict[str, Any]) -> None:
+    health: dict[str, Any] = {}
+    command = options.value("health-cmd")
+    if command is not None:
+        health["command"] = parse_health_command(command)
+    for key in ("interval", "timeout", "start-period", "start-interval", "on-failure"):
+        value = options.value(f"health-{key}")
+        if value is not None:
+            health[key.replace("-", "_")] = value
+    retries = options.value("health-retries")
+    if retries is not None:
+        health["retries"] = _parse_integer(retries, "--health-retries")
+    if options.flag("no-healthcheck"):
+        if health:
+            raise InvalidArgument("--no-healthcheck goes with no other option about health")
+        health["command"] = []
+    if health:
+        table["health"] = health
+
+
+def parse_health_command(text: str) -> str | list[str]:
+    """``--health-cmd``: words if it is a JSON array (perhaps after podman's ``CMD``), else a text for a shell."""
+    words = parse_entrypoint(text) if text.startswith("[") else [text]
+    if len(words) == 1 and words[0] == text:
+        return text
+    return words[1] if words[:1] == ["CMD-SHELL"] and len(words) == 2 else words[words[:1] == ["CMD"] :]
 
 
 def _add_security(options: Options, table: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ VERBS = {
     "enable": ("autostart", "Have containers start with your session"),
     "exec": ("execute", "Run a command in a running container"),
     "export": ("export", "Write a container's root file system as a tar archive"),
+    "healthcheck run": ("healthcheck", "Check the health of a running container now"),
     "history": ("history", "Show how an image came to be"),
     "image diff": ("diff", "Show what an image's top layer changes, or how two images differ"),
     "image exists": ("image_names", "Tell by the exit status whether an image is here"),
@@ -114,6 +115,7 @@ GROUPS = {
         "ls": "ps",
         "ps": "ps",
     },
+    "healthcheck": {"run": "healthcheck run"},
     "image": {
         **{
             verb: verb

@@ -40,7 +40,7 @@ PS = Verb(
         Option("-a, --all", "show all, not only those that run"),
         Option(
             "-f, --filter KIND=VALUE...",
-            "show what matches: name, id, status, label, ancestor, exited",
+            "show what matches: name, id, status, label, ancestor, exited, health",
             FILTERS,
         ),
         Option(
@@ -166,6 +166,7 @@ def describe_container(container: Container, now: float, full: bool) -> dict[str
         "Mounts": ",".join(summary.mounts),
         "Networks": summary.network,
         "Unit": f"container@{container.name}.service",
+        "Health": container.health,
         "ExitCode": container.exit.status if container.exit is not None else 0,
         "Definition": summary.definition,
         "_labels": summary.labels,
@@ -180,7 +181,9 @@ def format_time(seconds: float) -> str:
 def format_status(container: Container, now: float) -> str:
     """The status in docker's words: ``Up 3 minutes``, ``Exited (0) 2 hours ago``, ``Restarting (1) …``. Pure."""
     if container.state == State.RUNNING:
-        return f"Up {format_elapsed(max(0.0, now - container.started))}" if container.started else "Up"
+        health = f" ({container.health})" if container.health else ""
+        elapsed = f" {format_elapsed(max(0.0, now - container.started))}" if container.started else ""
+        return f"Up{elapsed}{health}"
     if container.state in (State.EXITED, State.RESTARTING) and container.exit is not None:
         return f"{container.state.capitalize()} ({container.exit.status}) {format_age(now - container.exit.finished)}"
     if container.state == State.INVALID:

@@ -29,7 +29,16 @@ _STATES = (
     "failed",
     "invalid",
 )
-FILTERS = ("name=", "id=", "label=", "ancestor=", "exited=", *(f"status={state}" for state in _STATES))
+_HEALTH = ("health=healthy", "health=none", "health=starting", "health=unhealthy")
+FILTERS = (
+    "name=",
+    "id=",
+    "label=",
+    "ancestor=",
+    "exited=",
+    *(f"status={state}" for state in _STATES),
+    *_HEALTH,
+)
 CIDFILE = Option(
     "--cidfile FILE...", "the container whose ID is in the file, as `create --cidfile` writes it"
 )

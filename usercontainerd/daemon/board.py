@@ -200,6 +200,11 @@ class Board:
         if name is not None:
             self._note(name)
 
+    def health_changed(self, name: str) -> None:
+        """A check of a container's health has ended."""
+        if name in self.containers:
+            self._note(name)
+
     def _note(self, name: str) -> None:
         self._dirty.add(name)
         self._wake.set()

@@ -82,12 +82,14 @@ class ContainerObject(Provider):
             "Inspect": self._inspect,
             "Top": self._top,
             "GetStats": self._get_stats,
+            "RunHealthcheck": self._run_healthcheck,
         }
         self.properties = {
             "Id": lambda: self.container.id,
             "Name": lambda: self.container.name,
             "Unit": lambda: unit_name(self.container.name),
             "State": lambda: self.container.state,
+            "Health": lambda: self.container.health,
             "StatusText": lambda: self.status_text,
             "LastError": self._read_last_error,
             "Image": lambda: self.container.summary.image,
@@ -324,6 +326,17 @@ class ContainerObject(Provider):
         }
         known = {key: Variant("t", value) for key, value in figures.items() if value is not None}
         return {"cpu-time": Variant("d", usage.cpu), "running-time": Variant("d", usage.lived), **known}
+
+    async def _run_healthcheck(self, call: Call, options: Options) -> tuple[bool, int, str]:
+        options.finish()
+        from usercontainerd.engine.health_runs import run_healthcheck
+
+        self._log("health check", call)
+        paths, name = self._service.context.paths, self.container.name
+        state = await self._service.run_with_manager(lambda manager: run_healthcheck(paths, manager, name))
+        await self._service.board.refresh({name})
+        last = state.log[-1]
+        return last.status == 0, last.status, last.output
 
     async def _export(self, call: Call, output: int, options: Options) -> str:
         options.finish()

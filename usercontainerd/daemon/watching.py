@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from usercontainerd.base.names import is_container_name
 from usercontainerd.engine.lookup import definition_directories
 from usercontainerd.kernel.inotify import DirectoryWatch
+from usercontainerd.runtime.health import health_directory
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH
 
 TYPE_CHECKING = False
@@ -48,8 +50,10 @@ def watch_disk(paths: Paths, board: Board, loop: asyncio.AbstractEventLoop) -> D
     watch = DirectoryWatch()
     definitions = {*definition_directories(paths)}
     images = {f"{paths.data}/images", f"{paths.data}/names"}
+    health = health_directory(paths)
+    os.makedirs(health, mode=0o700, exist_ok=True)
     # The directory above, too: what is moved away with it tells nobody.
-    wanted = definitions | images | {paths.data}
+    wanted = definitions | images | {paths.data, health}
     # Of what is not there yet, the nearest directory above tells when it comes.
     above: set[str] = set()
 
@@ -61,10 +65,12 @@ def watch_disk(paths: Paths, board: Board, loop: asyncio.AbstractEventLoop) -> D
                 above.add(directory)
 
     def take() -> None:
-        for directory, _name in watch.read():
+        for directory, name in watch.read():
             if not directory:
                 board.definitions_changed()
                 board.images_changed()
+            elif directory == health and is_container_name(name):
+                board.health_changed(name)
             elif directory in definitions or directory.endswith(".toml.d"):
                 board.definitions_changed()
             elif directory in images:

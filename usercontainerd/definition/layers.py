@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from usercontainerd.definition import pairs, paths, values, words
+from usercontainerd.definition import health, pairs, paths, values, words
 from usercontainerd.definition.directives import take_directives
 from usercontainerd.definition.model import (
     Definition,
     Desktop,
+    Health,
+    HealthAction,
     Network,
     Notify,
     Output,
@@ -19,7 +21,7 @@ from usercontainerd.definition.model import (
 from usercontainerd.definition.mounts import take_mount
 from usercontainerd.definition.ports import take_port
 from usercontainerd.definition.pull_policy import PullPolicy
-from usercontainerd.definition.schema import CHOICES
+from usercontainerd.definition.schema import CHOICES, TABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ CONVERTERS: dict[str, Callable[[Any, Place], Any]] = {
     "pids": values.take_pids,
     "seccomp": paths.take_seccomp,
     "directives": take_directives,
+    "health_command": health.take_command,
+    "health_interval": health.take_interval,
+    "health_time": health.take_time,
+    "health_retries": health.take_retries,
     **{kind: values.take_choice(kind) for kind in CHOICES},
 }
 ELEMENTS: dict[str, Callable[[Any, Place], Any]] = {
@@ -66,6 +72,7 @@ _ENUMERATIONS: dict[str, Callable[[str], Any]] = {
     "output": Output,
     "writable_layer": WritableLayer,
     "security.user_namespace": UserNamespace,
+    "health.on_failure": HealthAction,
 }
 
 
@@ -121,7 +128,7 @@ class Layers:
     def build(self, name: str, sources: tuple[str, ...]) -> Definition:
         """Return the definition; only to be called when no error was reported."""
         arguments: dict[str, Any] = {"name": name, "sources": sources}
-        tables: dict[str, dict[str, Any]] = {"resources": {}, "security": {}, "desktop": {}}
+        tables: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
         everything = {**self.values, **{key: _unique(items) for key, items in self.lists.items()}}
         for key, value in everything.items():
             table, _, leaf = key.rpartition(".")
@@ -134,6 +141,8 @@ class Layers:
             arguments["resources"] = Resources(**tables["resources"])
         if tables["security"]:
             arguments["security"] = Security(**tables["security"])
+        if tables["health"]:
+            arguments["health"] = Health(**tables["health"])
         if tables["desktop"]:
             arguments["desktop"] = Desktop(**tables["desktop"])
         return Definition(**arguments)

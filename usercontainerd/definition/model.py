@@ -125,6 +125,32 @@ class Security:
     user_namespace: UserNamespace = UserNamespace.DEFAULT
 
 
+class HealthAction(StrEnum):
+    """What systemd does with a container that has become unhealthy."""
+
+    NONE = "none"
+    KILL = "kill"
+    RESTART = "restart"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the container's health is checked; None is what the image says, or the default. Times in seconds.
+
+    ``command`` is docker's ``Test``: ``CMD`` and words, ``CMD-SHELL`` and a text for a shell, or ``NONE``. An
+    ``interval`` of 0 has nothing checked but by hand.
+    """
+
+    command: tuple[str, ...] | None = None
+    interval: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    start_period: float | None = None
+    start_interval: float | None = None
+    on_failure: HealthAction = HealthAction.NONE
+
+
 @dataclass(frozen=True)
 class Desktop:
     """What the desktop may know of the container: application IDs (``org.example.App``) and notifications."""
@@ -159,6 +185,7 @@ class Definition:
     network: Network = Network.PASTA
     resources: Resources = field(default_factory=Resources)
     security: Security = field(default_factory=Security)
+    health: Health = field(default_factory=Health)
     desktop: Desktop = field(default_factory=Desktop)
     labels: Pairs = ()
     annotations: Pairs = ()

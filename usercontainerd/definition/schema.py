@@ -84,6 +84,26 @@ KEYS: dict[str, Key] = {
     ),
     "security.seccomp": Key("seccomp", '"default"', "System call filter", "--security-opt seccomp="),
     "security.user_namespace": Key("user_namespace", '"default"', "Which IDs the container has", "--userns"),
+    "health.command": Key(
+        "health_command",
+        "the image's",
+        "A command in the container that tells whether it is well",
+        "--health-cmd",
+    ),
+    "health.interval": Key("health_interval", "30", "Seconds between two checks", "--health-interval"),
+    "health.timeout": Key("health_time", "30", "Seconds until a check is killed", "--health-timeout"),
+    "health.retries": Key(
+        "health_retries", "3", "Failures in a row that make it unhealthy", "--health-retries"
+    ),
+    "health.start_period": Key(
+        "health_time", "0", "Seconds from the start in which failures do not count", "--health-start-period"
+    ),
+    "health.start_interval": Key(
+        "health_time", "5", "Seconds between two checks in the start period", "--health-start-interval"
+    ),
+    "health.on_failure": Key(
+        "health_action", '"none"', "What is done with an unhealthy container", "--health-on-failure"
+    ),
     "desktop.allow": Key(
         "applications", "[]", "Sandboxed applications that may start, stop and watch the container", "flatpak"
     ),
@@ -93,7 +113,7 @@ KEYS: dict[str, Key] = {
     "install": Key("directives", "{}", "Directives for the unit's [Install] section", "systemd.unit(5)"),
 }
 
-TABLES = ("resources", "security", "desktop")  # tables with keys of their own in KEYS
+TABLES = ("resources", "security", "health", "desktop")  # tables with keys of their own in KEYS
 
 # Choices of the keys that have some, with docker's and systemd's other spellings.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -104,6 +124,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "output": ("auto", "journal", "pipe"),
     "writable_layer": ("fresh", "keep"),
     "user_namespace": ("default", "single"),
+    "health_action": ("none", "kill", "restart", "stop"),
 }
 SYNONYMS: dict[str, dict[str, str]] = {"restart": {"unless-stopped": "always"}}
 
@@ -174,6 +195,13 @@ ALIASES: dict[str, str] = {
     "pidslimit": "resources.pids",
     "tasksmax": "resources.pids",
     "blkioweight": "resources.io_weight",
+    "healthcheck": "health.command",
+    "healthcmd": "health.command",
+    "healthinterval": "health.interval",
+    "healthtimeout": "health.timeout",
+    "healthretries": "health.retries",
+    "healthstartperiod": "health.start_period",
+    "healthonfailure": "health.on_failure",
     "wantedby": "install.wanted_by",
 }
 
@@ -184,8 +212,6 @@ EXPLANATIONS: dict[str, str] = {
     "containername": "a container is named by its file",
     "privileged": "there is no privileged mode; [security] gives single capabilities",
     "detach": "the container always runs as a service",
-    "healthcmd": "health checks are not possible yet",
-    "healthcheck": "health checks are not possible yet",
     "secret": "secrets are not possible yet",
     "secrets": "secrets are not possible yet",
     "device": "devices are not possible yet",
@@ -223,7 +249,9 @@ def find_key(word: str) -> tuple[str | None, str | None]:
         return None, EXPLANATIONS[squashed]
     if squashed in ALIASES:
         return ALIASES[squashed], None
-    leaves = {name.rpartition(".")[2]: name for name in iterate_names()}
+    leaves: dict[str, str] = {}
+    for name in iterate_names():
+        leaves.setdefault(name.rpartition(".")[2], name)  # what stands at the top first
     leaf = next((each for each in leaves if squash(each) == squashed), None)
     if leaf is None:
         from usercontainerd.definition.directive_names import SECTIONS

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from usercontainerd.definition.model import Desktop, Directives, Mount, Port, Resources, Security
+    from usercontainerd.definition.model import Desktop, Directives, Health, Mount, Port, Resources, Security
 
 _KEYS = (
     "description image pull command entrypoint environment_files user group working_directory hostname network "
@@ -44,6 +44,7 @@ def render_definition(definition: Definition) -> str:
     for key, part in (
         ("resources", _build_resources(definition.resources)),
         ("security", _build_security(definition.security)),
+        ("health", _build_health(definition.health)),
         ("desktop", _build_desktop(definition.desktop)),
         ("unit", _build_directives(definition.unit)),
         ("service", _build_directives(definition.service)),
@@ -151,6 +152,20 @@ def _build_security(security: Security) -> dict[str, Any]:
     default = type(security)()
     keys = _SECURITY_KEYS.split()
     return {key: _escape(value) for key in keys if (value := getattr(security, key)) != getattr(default, key)}
+
+
+def _build_health(health: Health) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    if health.command is not None:
+        kind, *words = health.command
+        table["command"] = _escape(words[0]) if kind == "CMD-SHELL" else [escape(word) for word in words]
+    for key in ("interval", "timeout", "retries", "start_period", "start_interval"):
+        value = getattr(health, key)
+        if value is not None:
+            table[key] = _escape(value)
+    if health.on_failure != "none":
+        table["on_failure"] = str(health.on_failure)
+    return table
 
 
 def _build_desktop(desktop: Desktop) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from usercontainerd.engine.lookup import (
     is_known,
 )
 from usercontainerd.kernel.cgroups import is_frozen
+from usercontainerd.runtime.health import read_state
 from usercontainerd.runtime.summary import Summary, exit_file, read_exit, read_summary
 
 TYPE_CHECKING = False
@@ -52,10 +53,11 @@ class Container:
     """One container as a list shows it. Times in seconds since the epoch, 0 if unknown.
 
     ``exit`` is how the last run ended, of one that does not run; also while systemd starts it again by itself.
-    ``group`` is the directory of its own cgroup while it runs or is paused.
+    ``group`` is the directory of its own cgroup while it runs or is paused, and ``health`` then what its checks say,
+    if it has any.
     """
 
-    __slots__ = ("created", "exit", "group", "name", "started", "state", "summary")
+    __slots__ = ("created", "exit", "group", "health", "name", "started", "state", "summary")
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Container:
         started: float = 0.0,
         exit: ExitRecord | None = None,  # noqa: A002
         group: str | None = None,
+        health: str = "",
     ) -> None:
         self.name = name
         self.state = state
@@ -75,6 +78,7 @@ class Container:
         self.started = started
         self.exit = exit
         self.group = group
+        self.health = health
 
     @property
     def id(self) -> str:
@@ -159,6 +163,7 @@ def read_container(
         started=_read_time(f"{paths.bundle(name)}/pid") if alive else 0.0,
         exit=record,
         group=group,
+        health=read_state(paths, name).state if group is not None and summary.health else "",
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.errors import AlreadyExists, InvalidArgument
-from usercontainerd.base.names import check_container_name, unit_name
+from usercontainerd.base.names import check_container_name, health_timer, unit_name
 from usercontainerd.base.records import replace
 from usercontainerd.definition.model import MountType, Port
 from usercontainerd.definition.toml_reader import parse_table
 from usercontainerd.definition.vocabulary import normalise_signal
 from usercontainerd.engine.definitions import build_owner
+from usercontainerd.engine.health_plans import merge_image_health
 from usercontainerd.engine.local_images import open_images
 from usercontainerd.engine.lookup import is_known
 from usercontainerd.engine.naming import generate_name
@@ -23,7 +24,7 @@ from usercontainerd.kernel.atomicfile import FileLock, explain_write_error, writ
 from usercontainerd.kernel.trees import make_private_directories
 from usercontainerd.oci.reference import parse_reference
 from usercontainerd.runtime.specification import plan_arguments
-from usercontainerd.systemd.unit import build_unit
+from usercontainerd.systemd.unit import build_health_timer, build_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def plan_container(
 def complete_definition(
     definition: Definition, record: ImageRecord, image: ImageConfiguration, *, publish_all: bool = False
 ) -> Definition:
-    """Fix what depends on the image: its digest, its stop signal, with ``publish_all`` its exposed ports.
+    """Fix what depends on the image: its digest, stop signal and health check, with ``publish_all`` its exposed ports.
 
     Raises ``InvalidArgument`` if neither image nor definition says what to run.
     """
@@ -97,6 +98,7 @@ def complete_definition(
         definition,
         image=pin_image(definition.image, record),
         stop_signal=definition.stop_signal or normalise_signal(image.stop_signal or ""),
+        health=merge_image_health(definition.health, image),
         ports=(*definition.ports, *(plan_exposed_ports(definition, image) if publish_all else ())),
     )
 
@@ -179,5 +181,8 @@ def create_container(
         if is_known(paths, name):
             raise AlreadyExists(f'the name "{name}" is taken')
         write_atomic(path, text.encode("utf-8", "surrogateescape"))
+    timer = build_health_timer(whole)
+    if timer:
+        write_atomic(f"{paths.runtime_units}/{health_timer(name)}", timer.encode(), mode=0o644, sync=False)
     write_atomic(f"{paths.runtime_units}/{unit_name(name)}", unit.encode(), mode=0o644, sync=False)
     return whole

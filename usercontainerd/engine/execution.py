@@ -76,12 +76,14 @@ class ExecRequest:
         return not (self.terminal or self.environment or self.user is not None or self.directory is not None)
 
 
-def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Attach) -> int:
+def run_in_container(
+    paths: Paths, name: str, request: ExecRequest, attach: Attach, *, group: str | None = None
+) -> int:
     """Run a command in container ``name`` with the caller's stdio and return its exit status.
 
     125, 126 and 127 may be crun's: see ``explain_crun_failure``. ``attach(unit, subgroup, pid)`` asks systemd to move
-    a process where we may not. Raises ``NotRunning``, ``Paused``, ``RuntimeFailure``,
-    ``SystemdError``.
+    a process where we may not. ``group`` is a cgroup of the unit, beside the container's, for the command.
+    Raises ``NotRunning``, ``Paused``, ``RuntimeFailure``, ``SystemdError``.
     """
     init = get_init(paths, name)
     if is_frozen(f"{find_cgroup_mount()}{init.cgroup}"):
@@ -113,7 +115,7 @@ def run_in_container(paths: Paths, name: str, request: ExecRequest, attach: Atta
     if relay is not None:
         relay.leave()
     try:
-        _move_child(name, init, child, attach)
+        _move_child(name, init, child, attach, group)
         os.write(writer, b"g")
     finally:
         os.close(writer)  # without the "g" the child leaves
@@ -179,13 +181,15 @@ def describe_process(paths: Paths, name: str, init: Init, request: ExecRequest) 
     return f'{{"args":[{arguments}],"terminal":false,{text.strip()[1:]}'
 
 
-def _move_child(name: str, init: Init, child: int, attach: Attach) -> None:
+def _move_child(name: str, init: Init, child: int, attach: Attach, group: str | None) -> None:
     """Put the child into init's cgroup: directly if we share a delegated tree, else systemd does it."""
+    subgroup = init.subgroup if group is None else f"/{group}"
+    place = init.cgroup.removesuffix(init.subgroup)
     try:
-        write_file(f"{find_cgroup_mount()}{init.cgroup}/cgroup.procs", str(child))
+        write_file(f"{find_cgroup_mount()}{place}{subgroup}/cgroup.procs", str(child))
     except OSError:
         try:
-            attach(unit_name(name), init.subgroup, child)
+            attach(unit_name(name), subgroup, child)
         except SystemdError as error:
             raise SystemdError(
                 f"the command cannot be put into the container's cgroup, where its limits hold: {error.what}",

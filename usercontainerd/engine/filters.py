@@ -6,6 +6,7 @@ import re
 
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.engine.containers import State
+from usercontainerd.runtime.health import STATES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     Test = Callable[[Container], bool]
 
-KINDS = ("ancestor", "exited", "id", "label", "name", "status")
+KINDS = ("ancestor", "exited", "health", "id", "label", "name", "status")
 
 
 def build_test(kind: str, values: list[str]) -> Test:
@@ -23,6 +24,7 @@ def build_test(kind: str, values: list[str]) -> Test:
     builders = {
         "ancestor": _build_ancestor,
         "exited": _build_exited,
+        "health": _build_health,
         "id": _build_id,
         "label": _build_label,
         "name": _build_name,
@@ -52,6 +54,15 @@ def _build_status(values: list[str]) -> Test:
                 f'there is no status "{value}"', hint=f"possible are {', '.join(State.ALL)}"
             )
     return lambda container: container.state in values
+
+
+def _build_health(values: list[str]) -> Test:
+    for value in values:
+        if value not in (*STATES, "none"):
+            raise InvalidArgument(
+                f'there is no health "{value}"', hint=f"possible are {', '.join(STATES)} and none"
+            )
+    return lambda container: (container.health or "none") in values
 
 
 def _build_exited(values: list[str]) -> Test:

@@ -12,9 +12,11 @@ from functools import partial
 
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer
 from usercontainerd.base.names import unit_name
+from usercontainerd.definition.health import plan_health
 from usercontainerd.definition.model import MountType, Restart
 from usercontainerd.engine.containers import State, choose_summary, derive_state
 from usercontainerd.engine.definitions import read_definition
+from usercontainerd.engine.health_plans import merge_image_health
 from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.engine.lookup import container_id, find_group, find_init, is_made
 from usercontainerd.engine.newer_images import NewerImages
@@ -23,6 +25,7 @@ from usercontainerd.engine.summaries import summarise_definition
 from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
+from usercontainerd.runtime.health import read_check, read_last_state, read_state
 from usercontainerd.runtime.specification import plan_arguments, plan_hostname
 from usercontainerd.runtime.summary import read_exit, shorten_image
 
@@ -106,6 +109,53 @@ def describe_state(context: Context, name: str, properties: dict[str, Any]) -> d
         "Error": str(properties.get("StatusText") or "") if state == State.FAILED else "",
         "StartedAt": format_rfc3339(started),
         "FinishedAt": format_rfc3339(record.finished if record is not None else 0),
+        "Health": describe_health(context, name, alive),
+    }
+
+
+def describe_health(context: Context, name: str, alive: bool) -> dict[str, Any]:
+    """docker's ``Health`` of a container that is checked; of one that is not, podman's empty one.
+
+    Of a container that does not run any more it is what was found last.
+    """
+    paths = context.paths
+    check = read_check(paths.bundle(name))
+    state = None
+    if check is not None:
+        state = read_state(paths, name) if alive else read_last_state(paths, name)
+    return {
+        "Status": "" if state is None else state.state,
+        "FailingStreak": 0 if state is None else state.streak,
+        "Log": [
+            {
+                "Start": format_rfc3339(each.start),
+                "End": format_rfc3339(each.end),
+                "ExitCode": each.status,
+                "Output": each.output,
+            }
+            for each in (() if state is None else state.log)
+        ],
+    }
+
+
+def describe_healthcheck(definition: Definition, image: ImageConfiguration) -> dict[str, Any]:
+    """docker's ``Healthcheck`` and podman's ``HealthcheckOnFailureAction``, if health is checked. Pure.
+
+    Times are in nanoseconds, as docker has them.
+    """
+    health = merge_image_health(definition.health, image)
+    plan = plan_health(health)
+    if plan is None:
+        return {}
+    return {
+        "Healthcheck": {
+            "Test": list(health.command or ()),
+            "Interval": round(plan.interval * 1e9),
+            "Timeout": round(plan.timeout * 1e9),
+            "StartPeriod": round(plan.start_period * 1e9),
+            "Retries": plan.retries,
+        },
+        "HealthcheckOnFailureAction": plan.on_failure.value,
     }
 
 
@@ -166,6 +216,7 @@ def describe_config(definition: Definition, image: ImageConfiguration) -> dict[s
         "WorkingDir": definition.working_directory or image.working_directory or "/",
         "Labels": {**dict(image.labels), **dict(definition.labels)},
         "Annotations": dict(definition.annotations),
+        **describe_healthcheck(definition, image),
         "ExposedPorts": {port: {} for port in image.exposed_ports},
         "StopSignal": definition.stop_signal or image.stop_signal or "SIGTERM",
         # docker's clients read whole seconds into an integer, and know -1 for no end.

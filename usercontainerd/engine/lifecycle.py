@@ -6,7 +6,7 @@ import os
 import time
 
 from usercontainerd.base.errors import InUse, Paused, StoreError, SystemdError
-from usercontainerd.base.names import unit_name
+from usercontainerd.base.names import health_timer, unit_name
 from usercontainerd.kernel.cgroups import SUBGROUP, find_cgroup_mount, is_frozen
 from usercontainerd.systemd.bus import BusError
 from usercontainerd.systemd.manager import NO_SUCH_UNIT, SERVICE, UNIT
@@ -200,7 +200,8 @@ def remove_container(context: Context, manager: Manager, name: str, *, force: bo
     fragment = str(manager.get_properties([(unit, UNIT, "FragmentPath")])[0] or "")
     for directory in (paths.created_definitions, paths.passing_definitions):
         remove_file(f"{directory}/{name}.toml")
-    remove_file(f"{paths.runtime_units}/{unit}")
+    for file in (unit, health_timer(name)):
+        remove_file(f"{paths.runtime_units}/{file}")
     write_drop_in(paths.runtime_root, unit, "")
     forget_choice(paths, name)
     manager.reset_failed(unit)
@@ -228,11 +229,13 @@ def remove_remains(context: Context, name: str) -> None:
     from usercontainerd.engine.containers import summary_cache
     from usercontainerd.engine.local_images import empty_trash
     from usercontainerd.kernel.trees import make_private_directories, remove_file, remove_tree
+    from usercontainerd.runtime.health import health_file
     from usercontainerd.runtime.remains import discard_runtime_state, trash_directory
 
     paths = context.paths
     discard_runtime_state(paths, name)
     remove_file(summary_cache(paths, name))
+    remove_file(health_file(paths, name))
     whole = remove_tree(paths.bundle(name))
     trash = trash_directory(paths)
     target = f"{trash}/container-{os.getpid()}-{os.urandom(6).hex()}"

@@ -11,7 +11,7 @@ import os
 
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition, RuntimeFailure
-from usercontainerd.base.names import unit_name
+from usercontainerd.base.names import health_timer, unit_name
 from usercontainerd.base.records import dataclass, replace
 from usercontainerd.definition.model import (
     Definition,
@@ -24,6 +24,7 @@ from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.definition.vocabulary import normalise_signal
 from usercontainerd.engine.definitions import read_definition, recall_definition
 from usercontainerd.engine.endpoints import SILENT, Conversation
+from usercontainerd.engine.health_plans import find_health_plan, merge_image_health
 from usercontainerd.engine.images import pull_image
 from usercontainerd.engine.local_images import ignore_progress, open_images
 from usercontainerd.engine.lookup import is_made
@@ -41,6 +42,7 @@ from usercontainerd.network.pasta import HOST_ADDRESS, PASTA, plan_pasta_argumen
 from usercontainerd.network.resolver import build_hosts, build_resolv_conf
 from usercontainerd.runtime.capabilities import plan_bounding_set
 from usercontainerd.runtime.environment import parse_environment_file
+from usercontainerd.runtime.health import HEALTH_FILE, render_health
 from usercontainerd.runtime.identity import Identity, resolve_identity
 from usercontainerd.runtime.plan import NEVER_CURRENT, LaunchPlan, render_plan, stamp_path
 from usercontainerd.runtime.remains import layer_directory
@@ -58,7 +60,7 @@ from usercontainerd.runtime.specification import (
 from usercontainerd.runtime.summary import build_summary, render_summary, shorten_image
 from usercontainerd.store.records import name_file
 from usercontainerd.systemd.renewal import reload_stale_unit
-from usercontainerd.systemd.unit import build_image_drop_in, build_unit
+from usercontainerd.systemd.unit import build_health_timer, build_image_drop_in, build_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,14 +222,21 @@ def plan_private_files(
         seccomp=seccomp,
         group_five=not subject.id_map.single,
     )
+    health = find_health_plan(definition, subject.image)
     summary = build_summary(
-        definition, subject.arguments, subject.record.id, subject.image.labels, follows=subject.follows
+        definition,
+        subject.arguments,
+        subject.record.id,
+        subject.image.labels,
+        follows=subject.follows,
+        checked=health is not None,
     )
     texts = {
         "config.json": json.dumps(specification),
         # For `exec` and `ps`: what they need of all this, without the time to parse it.
         "process.json": json.dumps(plan_exec_process(specification["process"])),
         "summary": render_summary(summary),
+        HEALTH_FILE: "" if health is None else render_health(health),
     }
     return texts, (profile,) if profile else ()
 
@@ -277,11 +286,15 @@ def _is_passing(context: Context, definition: Definition) -> bool:
 def adapt_unit(context: Context, definition: Definition, image: ImageConfiguration) -> None:
     """Have systemd know what it cannot have known before: the image's stop signal, and a definition edited since."""
     stop_signal = normalise_signal(image.stop_signal) if image.stop_signal else None
+    generated = build_health_timer(definition)
+    whole = merge_image_health(definition.health, image)
+    passing = "" if generated or whole == definition.health else build_health_timer(definition, whole)
     reload_stale_unit(
         context.paths.runtime_root,
         unit_name(definition.name),
         build_unit(definition, context.programs),
-        build_image_drop_in(definition, stop_signal),
+        build_image_drop_in(definition, stop_signal, with_timer=bool(passing)),
+        timers=(health_timer(definition.name), generated, passing),
         bus_address=dict(context.environment).get("DBUS_SESSION_BUS_ADDRESS"),
     )
 

@@ -9,6 +9,7 @@ from usercontainerd.definition.reader import load_definition
 from usercontainerd.definition.search import find_definition
 from usercontainerd.engine.containers import summary_cache
 from usercontainerd.engine.definitions import build_owner, definition_directories, plan_watched
+from usercontainerd.engine.health_plans import find_health_plan
 from usercontainerd.engine.local_images import find_image, open_images
 from usercontainerd.engine.lookup import is_made
 from usercontainerd.kernel.atomicfile import write_atomic
@@ -44,8 +45,15 @@ def summarise_definition(context: Context, name: str) -> Summary:
         watched += files
         arguments = plan_arguments(definition, configuration)
         follows = shorten_image(definition.image) if is_made(context.paths, found.path) else ""
+        checked = find_health_plan(definition, configuration) is not None
         summary = build_summary(
-            definition, arguments, image_id, configuration.labels, _stamp(watched), follows=follows
+            definition,
+            arguments,
+            image_id,
+            configuration.labels,
+            _stamp(watched),
+            follows=follows,
+            checked=checked,
         )
     _keep(context, name, summary)
     return summary

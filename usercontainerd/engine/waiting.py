@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from usercontainerd.base.errors import InvalidArgument
-from usercontainerd.base.names import unit_name
+from usercontainerd.base.names import health_service, unit_name
 from usercontainerd.engine.containers import State, derive_state
+from usercontainerd.runtime.health import HEALTHY, UNHEALTHY, read_state
 from usercontainerd.runtime.summary import read_exit
 from usercontainerd.systemd.manager import SERVICE, UNIT, unit_path
 from usercontainerd.systemd.message import MEMBER, PATH
@@ -23,9 +24,11 @@ _ENDED = (State.CREATED, State.EXITED, State.FAILED, State.INVALID)
 CONDITIONS = {
     "created": (State.CREATED,),
     "exited": _ENDED,
+    "healthy": (HEALTHY,),
     "running": (State.RUNNING,),
     "stopped": _ENDED,
     "stopping": (State.STOPPING,),
+    "unhealthy": (UNHEALTHY,),
 }
 _CLD_EXITED = 1
 
@@ -52,6 +55,9 @@ def wait_containers(
     """
     pending = dict.fromkeys(names)
     units = {unit_path(unit_name(name)): name for name in names}
+    if wanted & {HEALTHY, UNHEALTHY}:
+        # What a check has found is written when its unit has ended.
+        units |= {unit_path(health_service(name)): name for name in names}
     statuses: dict[str, int] = {}  # of runs that end before our eyes: what `--rm` removes leaves no record
     manager.watch_units(units)
     while pending:
@@ -61,7 +67,7 @@ def wait_containers(
             )
             record = read_exit(paths.container_data(name))
             state = derive_state(str(active or "inactive"), str(sub or "dead"), record)
-            if state in wanted:
+            if state in wanted or (state == State.RUNNING and read_state(paths, name).state in wanted):
                 del pending[name]
                 ended = state in _ENDED
                 yield name, statuses.get(name, record.status if record is not None else 0) if ended else 0
@@ -74,7 +80,7 @@ def _wait_change(manager: Manager, units: dict[str, str], statuses: dict[str, in
         name = units.get(signal.fields.get(PATH, ""))
         if name is None or signal.fields.get(MEMBER) != "PropertiesChanged":
             return False
-        if signal.body[0] == SERVICE:
+        if signal.body[0] == SERVICE and signal.fields[PATH] == unit_path(unit_name(name)):
             changed = signal.body[1]
             code, status = (unwrap(changed.get(f"ExecMain{key}", 0)) for key in ("Code", "Status"))
             if code:

@@ -16,9 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FORMAT = "usercontainerd-units 1"
+FORMAT = "usercontainerd-units 2"
 LARGEST = 64 * 1024 * 1024
-_FIELDS = 5
+_FIELDS = 6
 _END = "end"
 
 
@@ -64,8 +64,8 @@ def parse_cache(data: bytes) -> Cached | None:
         return None
     entries = []
     for start in range(0, len(body), _FIELDS):
-        name, key, text, links, log = body[start : start + _FIELDS]
-        entry = Entry(name, key, text, _split(links), _split(log))
+        name, key, text, links, log, timer = body[start : start + _FIELDS]
+        entry = Entry(name, key, text, _split(links), _split(log), timer=timer)
         if not (is_container_name(name) or is_template_name(name) or not name) or not all(
             map(is_link, entry.links)
         ):
@@ -78,7 +78,8 @@ def render_cache(cached: Cached) -> bytes | None:
     """Return the file's bytes, None if something in it cannot be kept."""
     fields = [FORMAT, cached.basis, cached.state]
     for entry in cached.entries:
-        fields += (entry.name, entry.key, entry.text, "\n".join(entry.links), "\n".join(entry.log))
+        links, log = "\n".join(entry.links), "\n".join(entry.log)
+        fields += (entry.name, entry.key, entry.text, links, log, entry.timer)
     fields += (_END, "")
     text = "\0".join(fields)
     if text.count("\0") != len(fields) - 1:

@@ -13,7 +13,7 @@ from usercontainerd.definition.search import find_definition, find_definitions
 from usercontainerd.engine.definitions import build_owner, definition_directories
 from usercontainerd.generator.entry import Entry
 from usercontainerd.generator.inputs import stamp_files
-from usercontainerd.systemd.unit import build_failed_unit, build_unit, plan_links
+from usercontainerd.systemd.unit import build_failed_unit, build_health_timer, build_unit, plan_links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def convert(context: Context, found: Found, known: Mapping[str, Entry]) -> Entry
         log = tuple(map(str, diagnostics))
         if definition is not None:
             text = build_unit(definition, context.programs)
-            return Entry(found.name, key, text, plan_links(definition), log)
+            return Entry(
+                found.name, key, text, plan_links(definition), log, timer=build_health_timer(definition)
+            )
         errors = [str(one) for one in diagnostics if one.is_error]
     except UsercontainerError as error:
         log = (f"{found.path}: error: {error}",)

@@ -16,13 +16,11 @@ def write_units(directory: str, entries: Iterable[Entry]) -> list[str]:
     failures = []
     made: set[str] = set()
     for entry in entries:
-        if not entry.text:
-            continue
-        unit = f"container@{entry.name}.service"
         try:
-            _write(f"{directory}/{unit}", entry.text)
-            for link in entry.links:
-                _write_link(directory, link, unit, made)
+            for unit, text in entry.units().items():
+                _write(f"{directory}/{unit}", text)
+            for link in entry.links if entry.text else ():
+                _write_link(directory, link, f"container@{entry.name}.service", made)
         except OSError as error:
             failures.append(f"{error.filename or directory}: cannot be written: {error.strerror}")
     return failures
@@ -63,7 +61,9 @@ def drop_interim_units(directory: str, written: str, created: Iterable[str]) -> 
         return
     markers = tuple(f"# Generated from {place}/" for place in created)
     for name in names:
-        if not (name.startswith("container@") and os.path.lexists(f"{written}/{name}")):
+        if not (
+            name.startswith(("container@", "container-health@")) and os.path.lexists(f"{written}/{name}")
+        ):
             continue
         try:
             with open(f"{directory}/{name}", encoding="utf-8", errors="surrogateescape") as file:

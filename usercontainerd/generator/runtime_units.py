@@ -11,6 +11,7 @@ import os
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories
+from usercontainerd.systemd.renewal import GENERATED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.generator.entry import Entry
 
-MARKER = "# Generated from "
+MARKER = GENERATED
 _DEPENDENCIES = (".wants", ".requires", ".upholds")
 
 
@@ -45,7 +46,7 @@ def write_runtime_units(directory: str, entries: Sequence[Entry], extra: dict[st
     except OSError as error:
         written.failures.append(f"{directory}: {error.strerror}")
         return written
-    wanted = {f"container@{entry.name}.service": entry.text for entry in entries if entry.text}
+    wanted = {name: text for entry in entries for name, text in entry.units().items()}
     wanted_links = set(plan_targets(entries))
     texts = {**dict.fromkeys(units - wanted.keys(), ""), **wanted, **extra}
     # Links first and last: systemd never sees one that leads nowhere.
@@ -78,7 +79,9 @@ def plan_wishes(entries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
 def find_units(directory: str) -> Iterator[str]:
     """Yield the names of the units that were made from definitions."""
     for name in os.listdir(directory):
-        if name.startswith("container@") and name.endswith(".service") and _is_ours(f"{directory}/{name}"):
+        is_unit = name.startswith("container@") and name.endswith(".service")
+        is_timer = name.startswith("container-health@") and name.endswith(".timer")
+        if (is_unit or is_timer) and _is_ours(f"{directory}/{name}"):
             yield name
 
 
@@ -125,7 +128,7 @@ def _replace(path: str, text: str) -> bool:
     before = _read(path)
     if before == text or (before is None and not text):
         return False
-    if before is not None and path.endswith(".service") and not _is_ours(path):
+    if before is not None and path.endswith((".service", ".timer")) and not _is_ours(path):
         return False  # somebody's own unit of that name, or a mask
     if text:
         make_private_directories(os.path.dirname(path))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.base.names import unit_name
+from usercontainerd.base.names import health_timer, unit_name
 from usercontainerd.kernel.trees import make_private_directories, remove_file, remove_tree
+from usercontainerd.runtime.health import health_file
 from usercontainerd.runtime.remains import discard_runtime_state, trash_directory
 
 TYPE_CHECKING = False
@@ -37,6 +38,9 @@ def remove_definition(paths: Paths, name: str) -> None:
         f"{paths.passing_definitions}/{name}.toml",
         f"{paths.runtime_units}/{unit}",
         f"{paths.runtime_root}/systemd/generator/{unit}",
+        f"{paths.runtime_units}/{health_timer(name)}",
+        f"{paths.runtime_root}/systemd/generator/{health_timer(name)}",
+        health_file(paths, name),
     ):
         remove_file(path)
 

@@ -30,7 +30,8 @@ class Summary:
     ``image_id`` is the digest, or empty while the image is not here. ``follows`` is the name whose image it ought to
     have: of one that runs, or was made of the image that the name meant then; else, and of a digest, it is empty, since
     the next start takes what is meant. ``applications`` are those that may use it over
-    the bus. ``problem`` is the first error of a definition that cannot be used; then the rest is empty.
+    the bus. ``health`` is "checked" or empty.
+    ``problem`` is the first error of a definition that cannot be used; then the rest is empty.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Summary:
         "command",
         "definition",
         "follows",
+        "health",
         "image",
         "image_id",
         "labels",
@@ -58,6 +60,7 @@ class Summary:
         ports: str = "",
         network: str = "",
         definition: str = "",
+        health: str = "",
         problem: str = "",
         mounts: Iterable[str] = (),
         labels: Iterable[tuple[str, str]] = (),
@@ -71,6 +74,7 @@ class Summary:
         self.ports = ports
         self.network = network
         self.definition = definition
+        self.health = health
         self.problem = problem
         self.mounts = tuple(mounts)
         self.labels = tuple(labels)
@@ -83,7 +87,7 @@ class Summary:
         return all(stamp_path(path) == stamp for path, stamp in self.stamps)
 
 
-_SINGLE = ("image", "image_id", "follows", "command", "ports", "network", "definition", "problem")
+_SINGLE = ("image", "image_id", "follows", "command", "ports", "network", "definition", "health", "problem")
 
 
 def build_summary(
@@ -94,9 +98,10 @@ def build_summary(
     stamps: Iterable[tuple[str, str]] = (),
     *,
     follows: str = "",
+    checked: bool = False,
 ) -> Summary:
-    """Summarise a definition; ``arguments`` are what it runs, entrypoint and command. As in docker, the image's labels
-    are the container's, too.
+    """Summarise a definition; ``arguments`` are what it runs, entrypoint and command, ``checked`` tells whether its
+    health is checked. As in docker, the image's labels are the container's, too.
     """
     return Summary(
         image=shorten_image(definition.image),
@@ -106,6 +111,7 @@ def build_summary(
         ports=render_ports(definition.ports),
         network=definition.network.value,
         definition=definition.sources[0] if definition.sources else "",
+        health="checked" if checked else "",
         mounts=(mount.source or mount.target for mount in definition.mounts),
         labels={**dict(image_labels), **dict(definition.labels)}.items(),
         applications=definition.desktop.allow,

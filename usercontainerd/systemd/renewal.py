@@ -23,6 +23,7 @@ from usercontainerd.systemd.manager import SERVICE, Manager
 
 PRE_COMMAND = "renew-unit"
 DROP_IN = "10-image.conf"
+GENERATED = "# Generated from "  # how every unit begins that was made from a definition
 GENERATOR = "usercontainerd-generator"
 # systemd.generator(7): there is none for a single user.
 GENERATOR_DIRECTORIES = (
@@ -77,14 +78,26 @@ def is_generated_unit_current(runtime_root: str, unit: str, text: str) -> bool:
 
 
 def reload_stale_unit(
-    runtime_root: str, unit: str, text: str, drop_in: str = "", *, bus_address: str | None = None
+    runtime_root: str,
+    unit: str,
+    text: str,
+    drop_in: str = "",
+    *,
+    timers: tuple[str, str, str] = ("", "", ""),
+    bus_address: str | None = None,
 ) -> bool:
     """Reload systemd if the generated ``unit`` is not ``text`` any more, or its drop-in of run time not ``drop_in``.
 
-    Returns whether that was so. An empty ``drop_in`` is none. Limits hold at once, too. Raises
+    Returns whether that was so. An empty ``drop_in`` is none. ``timers`` are the name of a timer that goes with the
+    unit, its text if it was generated, and its text if it is one of run time. Limits hold at once, too. Raises
     ``SystemdError`` when systemd cannot be reached, ``StoreError`` when the drop-in cannot be written.
     """
+    timer, generated, passing = timers
     changed = write_drop_in(runtime_root, unit, drop_in)
+    if timer:
+        changed = write_passing_timer(runtime_root, timer, passing) or changed
+        if generated and not is_generated_unit_current(runtime_root, timer, generated):
+            changed = True
     if not changed and is_generated_unit_current(runtime_root, unit, text):
         return False
     with Manager.connect(runtime_root, bus_address) as manager:
@@ -117,6 +130,30 @@ def write_drop_in(runtime_root: str, unit: str, text: str) -> bool:
     except OSError as error:
         if error.errno != ENOTEMPTY:
             raise explain_write_error(error, path) from error
+    return True
+
+
+def write_passing_timer(runtime_root: str, timer: str, text: str) -> bool:
+    """Have the timer of run time hold ``text``, or be gone if that is empty; return whether it was otherwise.
+
+    One that was made from a definition, where no generator is, or for a container that it does not know yet, stays.
+    """
+    path = f"{runtime_root}/systemd/user/{timer}"
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            before = file.read()
+    except OSError:
+        before = ""
+    if before == text or (not text and before.startswith(GENERATED)):
+        return False
+    try:
+        if text:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write_atomic(path, text.encode(), mode=0o644, sync=False)
+        else:
+            os.unlink(path)
+    except OSError as error:
+        raise explain_write_error(error, path) from error
     return True
 
 

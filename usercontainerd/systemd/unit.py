@@ -22,6 +22,8 @@ Choices that are not plain from the text of a unit:
   systemd kills the rest of the unit as soon as the main process has failed, and the copier with the last lines in hand:
   ``ExecStopPost=`` would come too late to wait for it. So that kills the rest itself; what is in the container's PID
   namespace dies with init.
+- ``Upholds=`` the timer of health checks, not ``Wants=``: it holds, too, for one that is known only when the start is
+  under way, since the image asks for it.
 - network-online.target is not waited for: it belongs to systemd of the system, and many machines never
   reach it.
 """
@@ -29,6 +31,7 @@ Choices that are not plain from the text of a unit:
 from __future__ import annotations
 
 from usercontainerd.base.errors import InvalidArgument, InvalidDefinition
+from usercontainerd.base.names import health_timer, unit_name
 from usercontainerd.base.unitfile import (
     UnitFile,
     is_unit_name,
@@ -37,6 +40,7 @@ from usercontainerd.base.unitfile import (
     render_path,
     render_text,
 )
+from usercontainerd.definition.health import plan_health
 from usercontainerd.kernel.cgroups import SUBGROUP
 
 TYPE_CHECKING = False
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from usercontainerd.base.programs import Programs
-    from usercontainerd.definition.model import Definition, Directives, Resources
+    from usercontainerd.definition.model import Definition, Directives, Health, Resources
 
 SLICE = "container.slice"
 DEFAULT_PIDS = 2048  # containers.conf(5) ``pids_limit``: a fork bomb inside must not be everybody's
@@ -53,7 +57,15 @@ DOCUMENTATION = "man:container-definition(5)"
 
 # Of the directives written here, those that systemd collects rather than replaces.
 LISTS = frozenset(
-    ("Documentation", "RequiresMountsFor", "OnFailure", "ExecStopPost", "SuccessExitStatus", "Environment")
+    (
+        "Documentation",
+        "RequiresMountsFor",
+        "Upholds",
+        "OnFailure",
+        "ExecStopPost",
+        "SuccessExitStatus",
+        "Environment",
+    )
 )
 DEPENDENCY_DIRECTORIES = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
 
@@ -89,17 +101,61 @@ def build_unit(definition: Definition, programs: Programs, *, image_stop_signal:
     return unit.render()
 
 
-def build_image_drop_in(definition: Definition, image_stop_signal: str | None) -> str:
+def build_image_drop_in(
+    definition: Definition, image_stop_signal: str | None, *, with_timer: bool = False
+) -> str:
     """Return the text of a drop-in with what the image asks for and ``definition`` leaves open, "" if that is nothing.
 
-    ``image_stop_signal`` is the image's ``StopSignal``, spelt as systemd does (``SIGQUIT``). Whoever starts
-    the container has the image at hand and writes the drop-in, see ``usercontainerd.systemd.renewal``.
+    ``image_stop_signal`` is the image's ``StopSignal``, spelt as systemd does (``SIGQUIT``); ``with_timer``: it has a
+    health check. Whoever starts the container has the image at hand and writes the drop-in, see
+    ``usercontainerd.systemd.renewal``.
     """
-    if definition.stop_signal or not definition.stop_timeout or (image_stop_signal or "SIGTERM") == "SIGTERM":
+    is_usual = (
+        definition.stop_signal or not definition.stop_timeout or (image_stop_signal or "SIGTERM") == "SIGTERM"
+    )
+    if is_usual and not with_timer:
         return ""
     unit = UnitFile()
     unit.add_comment(f"What the image {definition.image} asks for; written when the container was started.")
-    unit.add_all("Service", _plan_stop_signal(str(image_stop_signal)))
+    if with_timer:
+        unit.add("Unit", "Upholds", health_timer(definition.name))
+    if not is_usual:
+        unit.add_all("Service", _plan_stop_signal(str(image_stop_signal)))
+    return unit.render()
+
+
+def build_health_timer(definition: Definition, health: Health | None = None) -> str:
+    """Return the text of ``container-health@NAME.timer``, "" if the timer has nothing to do.
+
+    ``health`` is that of the definition and its image together, of a definition that leaves it to the image; without it
+    only what the definition says itself counts, since the generator must not look into the store.
+    """
+    plan = plan_health(definition.health if health is None else health)
+    if plan is None or not plan.interval:
+        return ""
+    unit = UnitFile()
+    if health is None:
+        for line in _render_header(definition.name, definition.sources):
+            unit.add_comment(line)
+    else:
+        unit.add_comment(
+            f"What the image {definition.image} asks for; written when the container was started."
+        )
+    container = unit_name(definition.name)
+    section = (
+        ("Description", render_text(f"Health checks of container {definition.name}")),
+        ("Documentation", DOCUMENTATION),
+        *(tuple(_plan_source(definition.sources)) if health is None else ()),
+        # Before timers.target and so before basic.target, as is usual, would be before the container, too.
+        ("DefaultDependencies", "no"),
+        ("BindsTo", container),
+        ("After", container),
+    )
+    unit.add_all("Unit", section)
+    # The first after the start; then each so long after the end of the last. A check that takes long delays the next.
+    unit.add_all("Timer", (("OnActiveSec", render_seconds(each)) for each in plan.early))
+    unit.add("Timer", "OnUnitInactiveSec", render_seconds(plan.interval))
+    unit.add("Timer", "AccuracySec", render_seconds(min(1.0, plan.interval / 10)))
     return unit.render()
 
 
@@ -193,6 +249,9 @@ def _plan_unit(definition: Definition) -> Iterator[tuple[str, str]]:
     yield from _plan_source(definition.sources)
     if definition.remove:
         yield "CollectMode", "inactive-or-failed"
+    health = plan_health(definition.health)
+    if health is not None and health.interval:
+        yield "Upholds", health_timer(definition.name)
     if definition.desktop.notify:
         yield "OnFailure", f"{FAILURE_UNIT}{definition.name}.service"
     seen = {"/"}
@@ -218,6 +277,8 @@ def _plan_service(definition: Definition, programs: Programs) -> Iterator[tuple[
         yield "KillSignal", "SIGKILL"
         yield "TimeoutStopSec", "10"
         yield "SuccessExitStatus", "SIGKILL"
+        if definition.health.on_failure == "kill" and definition.restart not in ("no", "on-success"):
+            yield "RestartForceExitStatus", "SIGKILL"  # of one that is unhealthy it is a failure all the same
     else:
         yield "TimeoutStopSec", render_seconds(definition.stop_timeout)
         yield from _plan_stop_signal(definition.stop_signal or "SIGTERM")

@@ -21,7 +21,8 @@ BUS = {"systemd", "systemd.bus", "systemd.journal", "systemd.manager", "systemd.
 VERBS = {
     "exec": EVERY | {"cli.execute", "engine.execution"},
     "ps": EVERY | BUS | {"base.times", "cli.listing", "cli.ps", "cli.selection", "definition", "definition.search",
-                         "engine.containers", "kernel.idmap", "runtime", "runtime.plan", "runtime.summary"},
+                         "engine.containers", "kernel.idmap", "runtime", "runtime.health", "runtime.plan",
+                         "runtime.summary"},
     "images": (EVERY - {"base.names", "engine", "engine.lookup", "kernel.cgroups", "kernel.signals"})
               | {"base.sizes", "base.times", "base.typedjson", "cli.images", "cli.listing", "kernel.atomicfile",
                  "kernel.trees", "oci", "oci.digest", "oci.reference", "store", "store.blobs", "store.images",

@@ -16,6 +16,8 @@ from usercontainerd.definition.layers import CONVERTERS, ELEMENTS
 from usercontainerd.definition.model import (
     Definition,
     Desktop,
+    Health,
+    HealthAction,
     Network,
     Notify,
     Output,
@@ -46,10 +48,12 @@ def test_the_schema_is_the_model() -> None:
         "sources",
         "resources",
         "security",
+        "health",
         "desktop",
     }
     fields |= {f"resources.{field.name}" for field in dataclasses.fields(Resources)}
     fields |= {f"security.{field.name}" for field in dataclasses.fields(Security)}
+    fields |= {f"health.{field.name}" for field in dataclasses.fields(Health)}
     fields |= {f"desktop.{field.name}" for field in dataclasses.fields(Desktop)}
     assert set(KEYS) == fields
 
@@ -60,7 +64,7 @@ def test_every_kind_has_one_converter() -> None:
 
 
 def test_the_choices_are_the_enumerations() -> None:
-    enumerations = (PullPolicy, Network, Restart, Notify, Output, WritableLayer, UserNamespace)
+    enumerations = (PullPolicy, Network, Restart, Notify, Output, WritableLayer, UserNamespace, HealthAction)
     assert [tuple(map(str, each)) for each in enumerations] == list(CHOICES.values())
 
 
@@ -142,7 +146,11 @@ def read_entries() -> dict[str, str]:
     table = ""
     for section in read_manual().split("\n.SH ")[1:]:
         title, _, body = section.partition("\n")
-        table = title.strip("[]").lower() + "." if title in ("[RESOURCES]", "[SECURITY]", "[DESKTOP]") else ""
+        table = (
+            title.strip("[]").lower() + "."
+            if title in ("[RESOURCES]", "[SECURITY]", "[HEALTH]", "[DESKTOP]")
+            else ""
+        )
         body = re.sub(r"\n\.RS\n.*?\n\.RE\n", "\n", body, flags=re.S)  # the keys of a mount's table
         for entry in re.split(r"\n\.TP\n", "\n" + body)[1:]:
             match = re.match(r'\.BI "(\w+) = " ', entry)

@@ -82,6 +82,30 @@ def test_the_daemon_starts_without_what_most_callers_do_not_need() -> None:
     assert program.index('sys.modules["gi"] = None') < program.index("import main")
 
 
+def test_a_health_check_imports_little() -> None:
+    """It runs every few seconds, of every container that has one; os is what a fork in Python costs anyway."""
+    modules = loaded_modules("import usercontainerd.engine.health_program")
+    assert not modules & (HEAVY - {"os"})
+    assert project_modules(modules) == {
+        "base",
+        "base.errors",
+        "base.names",
+        "base.paths",
+        "engine",
+        "engine.execution",
+        "engine.health_program",
+        "engine.lookup",
+        "kernel",
+        "kernel.atomicfile",
+        "kernel.cgroups",
+        "kernel.idmap",
+        "kernel.signals",
+        "runtime",
+        "runtime.health",
+        "runtime.plan",
+    }
+
+
 def test_heavy_modules_would_be_noticed() -> None:
     assert "json" in loaded_modules("import json") & HEAVY
 
