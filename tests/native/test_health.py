@@ -87,7 +87,9 @@ def test_the_journal_has_a_line_for_each_change_only(container: Make) -> None:
     lines: list[str] = []
 
     def has_all() -> bool:
-        lines[:] = run(*words, f"--user-unit={service(one)}").stdout.splitlines()
+        told = run(*words, f"--user-unit={service(one)}").stdout.splitlines()
+        # systemd 262 says so of every unit where the kernel's controllers are somebody else's, as in a private machine.
+        lines[:] = [line for line in told if "Failed to read pids.max" not in line]
         return any("is healthy" in line for line in lines)
 
     wait_until(has_all, "the journal has it")
