@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.bus import bus_image
+from tests.support.bus import bus_image, no_logins
 from tests.support.containers import container
 from tests.support.homes import home
 from tests.support.hostile import hasty
@@ -22,6 +22,7 @@ __all__ = [
     "hasty",
     "home",
     "images",
+    "no_logins",
     "place",
     "registry",
     "secure_registry",

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import BUSYBOX, run
+from tests.support.places import Place
 from tests.support.shells import PROMPT, Shell
+from usercontainerd.engine.lookup import list_known
 
 TOP = Path(__file__).resolve().parents[2]
 SHELLS = ("bash", "zsh", "fish")
@@ -31,7 +33,8 @@ LOAD = {
 @pytest.fixture(scope="module", autouse=True)
 def containers() -> Iterator[None]:
     # What other tests have left would be offered, too.
-    run("usercontainer", "rm", "-f", "-a")
+    if names := list_known(Place().paths):
+        run("usercontainer", "rm", "-f", "--ignore", *names)
     run("usercontainer", "rmi", "-f", "-a")
     run("usercontainer", "pull", "-q", BUSYBOX)
     for name in ("web", "db"):

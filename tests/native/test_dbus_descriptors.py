@@ -36,7 +36,7 @@ SLEEPER = f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", "echo first; sleep 1000"
 PATIENCE = 60.0  # seconds for anything that is waited for
 
 
-pytestmark = pytest.mark.usefixtures("bus_image")
+pytestmark = pytest.mark.usefixtures("bus_image", "no_logins")
 
 
 class Client:

@@ -29,6 +29,9 @@ from usercontainerd.daemon.limits import (
 LIMIT_EXCEEDED = f"{NAME}.Error.LimitExceeded"
 
 
+pytestmark = pytest.mark.usefixtures("no_logins")
+
+
 @pytest.fixture(autouse=True)
 def fresh_daemon() -> Iterator[None]:
     run("systemctl", "--user", "stop", "usercontainerd")

@@ -38,7 +38,7 @@ Make = Callable[..., Container]
 ENDED = 60.0  # seconds within which whatever was given nonsense has ended
 
 
-pytestmark = pytest.mark.usefixtures("bus_image")
+pytestmark = pytest.mark.usefixtures("bus_image", "no_logins")
 
 
 async def connect() -> Connection:

@@ -190,9 +190,14 @@ def test_an_instance_that_is_enabled(plain: Callable[[str], Container]) -> None:
 def test_install_is_effective(container: MakeContainer) -> None:
     text = "[install]\nwanted_by = 'default.target'\nrequired_by = 'timers.target'\nalias = 'alias@installed.service'\n"
     one = container(SLEEP + text, "installed")
-    assert one.unit in run("systemctl", "--user", "show", "-p", "Wants", "default.target").stdout
-    assert one.unit in run("systemctl", "--user", "show", "-p", "Requires", "timers.target").stdout
-    assert one.unit in run("systemctl", "--user", "show", "-p", "Id", "alias@installed.service").stdout
+    try:
+        assert one.unit in run("systemctl", "--user", "show", "-p", "Wants", "default.target").stdout
+        assert one.unit in run("systemctl", "--user", "show", "-p", "Requires", "timers.target").stdout
+        assert one.unit in run("systemctl", "--user", "show", "-p", "Id", "alias@installed.service").stdout
+    finally:
+        one.remove()  # and what requires it stops with it
+        run("systemctl", "--user", "daemon-reload")
+        run("systemctl", "--user", "start", "timers.target")
 
 
 def test_many_starts_at_once_of_what_systemd_does_not_know(plain: Callable[[str], Container]) -> None:

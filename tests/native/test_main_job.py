@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from tests.support.containers import BUSYBOX, Container, fetch, run, run_all, wait_until
+from tests.support.ports import find_port
 
 Make = Callable[..., Container]
 
@@ -22,12 +22,6 @@ SLEEP = f'image = "{BUSYBOX}"\ncommand = ["sleep", "1000"]\nnetwork = "none"\nst
 
 def shell(script: str, more: str = 'network = "none"\n') -> str:
     return f'image = "{BUSYBOX}"\ncommand = ["sh", "-c", {json.dumps(script)}]\n{more}'
-
-
-def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def list_processes(group: Path) -> dict[int, str]:

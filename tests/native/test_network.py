@@ -15,32 +15,13 @@ import pytest
 
 from tests.native.probes.network import ask
 from tests.support.containers import Container, run, wait_until
+from tests.support.ports import find_port
 from tests.support.probes import PYTHON, list_mounts, probe_ours, render_definition
 
 Serve = Callable[..., Container]
 Make = Callable[..., Container]
 
 HOST = "192.0.2.10"  # of the machine's uplink
-
-
-def find_port(kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "127.0.0.1") -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, kind) as server:
-        server.bind((address, 0))
-        port: int = server.getsockname()[1]
-        return port
-
-
-def find_ports(count: int) -> int:
-    """The first of so many free ports in a row."""
-    while True:
-        first = find_port()
-        try:
-            for port in range(first + 1, first + count):
-                socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return first
 
 
 @contextmanager
@@ -90,7 +71,7 @@ def wait_for(port: int, word: str, address: str = "127.0.0.1") -> None:
 def test_published_ports(serving: Serve) -> None:
     """On all addresses or on one, to another port, as a range; what is not published stays inside."""
     plain, moved, inner, hidden = (find_port() for _ in range(4))
-    first = find_ports(2)
+    first = find_port(count=2)
     services = [(plain, "plain"), (inner, "moved"), (hidden, "hidden"), (7001, "one"), (7002, "two")]
     ports = [f"{plain}:{plain}", f"127.0.0.1:{moved}:{inner}", f"127.0.0.1:{first}-{first + 1}:7001-7002"]
     one = serving(

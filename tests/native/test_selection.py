@@ -19,7 +19,8 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def containers(tmp_path: Path) -> Iterator[None]:
-    """Three containers, of which two has the label kind=odd; two was made last."""
+    """Three containers and no other, of which one and three have the label kind=odd; two was made last."""
+    cli("rm", "-f", "--all")
     cli("pull", "-q", BUSYBOX)
     for name in ("one", "three", "two"):
         label = ("--label", "kind=odd") if name != "two" else ()

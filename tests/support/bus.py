@@ -104,3 +104,10 @@ def bus_image() -> Iterator[None]:
     run("usercontainer", "pull", "-q", BUSYBOX)
     yield
     run("systemctl", "--user", "stop", "usercontainerd")
+
+
+@pytest.fixture(scope="module")
+def no_logins() -> Iterator[None]:
+    """The logins that tests have made are gone in the end."""
+    yield
+    run("usercontainer", "logout", "--all", check=False)

@@ -22,6 +22,8 @@ from typing import Self
 
 import pytest
 
+from tests.support.ports import find_port
+
 USER, PASSWORD = "alice", "wonderland: €"
 
 _OPENSSL = """\
@@ -109,7 +111,7 @@ class RealRegistry:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.users = dict(users or {})
-        self.port = find_free_port()
+        self.port = find_port()
         self.host = f"localhost:{self.port}"
         self.log = directory / "log"
         self.certificates = directory / "certs"
@@ -209,13 +211,6 @@ class RealRegistry:
                 return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
-
-
-def find_free_port() -> int:
-    """A port of loopback on which nobody listens just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
