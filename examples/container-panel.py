@@ -58,6 +58,12 @@ STATES = {
     "invalid": ("dialog-warning-symbolic", "warning", False),
 }
 
+ACTIONS = {
+    "start": "media-playback-start-symbolic",
+    "restart": "view-refresh-symbolic",
+    "stop": "media-playback-stop-symbolic",
+}
+
 
 # --- The bus -------------------------------------------------------------------------------------------------------
 
@@ -116,10 +122,8 @@ class ContainerRow(Adw.ActionRow):
         self.prefix.add_named(self.spinner, "spinner")
         self.add_prefix(self.prefix)
 
-        self.start = make_button("media-playback-start-symbolic", "Start", "app.start", self.name)
-        self.restart = make_button("view-refresh-symbolic", "Restart", "app.restart", self.name)
-        self.stop = make_button("media-playback-stop-symbolic", "Stop", "app.stop", self.name)
-        for button in (self.start, self.restart, self.stop):
+        self.buttons = make_buttons(self.name)
+        for button in self.buttons.values():
             self.add_suffix(button)
         self.add_suffix(Gtk.Image(icon_name="go-next-symbolic", css_classes=["dim-label"]))
         self.update()
@@ -127,25 +131,35 @@ class ContainerRow(Adw.ActionRow):
     def update(self) -> None:
         """Show what the properties say now."""
         state = read(self.proxy, "State")
-        icon, style, alive = STATES.get(state, STATES["created"])
+        icon, style, _ = STATES.get(state, STATES["created"])
         if explain_failure(self.proxy):
             icon, style = "dialog-error-symbolic", "error"
         self.icon.set_from_icon_name(icon)
         self.icon.set_css_classes([style])
         self.prefix.set_visible_child_name("spinner" if icon == "content-loading-symbolic" else "icon")
         self.set_subtitle(describe(self.proxy))
-        self.start.set_visible(not alive)
-        self.start.set_sensitive(state != "invalid")
-        self.restart.set_visible(state == "running")
-        self.stop.set_visible(alive)
+        show_buttons(self.buttons, state)
 
 
-def make_button(icon: str, tooltip: str, action: str, target: str) -> Gtk.Button:
-    """A flat button that activates an action of the application."""
-    button = Gtk.Button(icon_name=icon, tooltip_text=tooltip, valign=Gtk.Align.CENTER, css_classes=["flat"])
-    button.set_action_name(action)
-    button.set_action_target_value(GLib.Variant("s", target))
-    return button
+def make_buttons(name: str) -> dict[str, Gtk.Button]:
+    """Flat buttons that activate actions of the application, for what can be done with a container."""
+    buttons = {}
+    for action, icon in ACTIONS.items():
+        button = Gtk.Button(icon_name=icon, tooltip_text=action.capitalize(), css_classes=["flat"])
+        button.set_valign(Gtk.Align.CENTER)
+        button.set_action_name(f"app.{action}")
+        button.set_action_target_value(GLib.Variant("s", name))
+        buttons[action] = button
+    return buttons
+
+
+def show_buttons(buttons: dict[str, Gtk.Button], state: str) -> None:
+    """Only what can be done with a container in this state."""
+    _, _, alive = STATES.get(state, STATES["created"])
+    buttons["start"].set_visible(not alive)
+    buttons["start"].set_sensitive(state != "invalid")
+    buttons["restart"].set_visible(state in ("running", "paused"))
+    buttons["stop"].set_visible(alive)
 
 
 def describe(proxy: Gio.DBusProxy) -> str:
@@ -161,7 +175,10 @@ def describe(proxy: Gio.DBusProxy) -> str:
         return f"{state.capitalize()}: {text}"
     if state == "exited" and status > 0:
         return f"Exited with status {status} · {image}"
-    return " · ".join([state.capitalize(), image, *map(describe_port, read(proxy, "Ports"))])
+    parts = [state.capitalize(), image, *map(describe_port, read(proxy, "Ports"))]
+    if read(proxy, "UpdateAvailable"):
+        parts.append("newer image here")
+    return " · ".join(parts)
 
 
 def describe_port(port: tuple[str, int, int, int, str]) -> str:
@@ -194,10 +211,8 @@ class ContainerPage(Adw.NavigationPage):
         self.following = False
 
         header = Adw.HeaderBar()
-        self.start = make_button("media-playback-start-symbolic", "Start", "app.start", self.name)
-        self.restart = make_button("view-refresh-symbolic", "Restart", "app.restart", self.name)
-        self.stop = make_button("media-playback-stop-symbolic", "Stop", "app.stop", self.name)
-        for button in (self.stop, self.restart, self.start):
+        self.buttons = make_buttons(self.name)
+        for button in reversed(self.buttons.values()):
             header.pack_end(button)
         self.banner = Adw.Banner(use_markup=False)
 
@@ -246,10 +261,7 @@ class ContainerPage(Adw.NavigationPage):
 
     def update(self) -> None:
         """Show what the properties say now."""
-        _, _, alive = STATES.get(read(self.proxy, "State"), STATES["created"])
-        self.start.set_visible(not alive)
-        self.restart.set_visible(alive)
-        self.stop.set_visible(alive)
+        show_buttons(self.buttons, read(self.proxy, "State"))
         failure = explain_failure(self.proxy)
         self.banner.set_title(f"This container failed: {failure}")
         self.banner.set_revealed(bool(failure))
@@ -729,7 +741,7 @@ class Application(Adw.Application):
 
     def __init__(self) -> None:
         super().__init__(application_id="org.example.ContainerPanel")
-        for name in ("start", "stop", "restart"):
+        for name in ACTIONS:
             self.add_text_action(name, lambda target, name=name: self.window.act(name.capitalize(), target))
         for name, enabled in (("enable", True), ("disable", False)):
             self.add_text_action(

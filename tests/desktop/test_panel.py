@@ -98,6 +98,26 @@ def test_buttons(panel: Panel, container: Make) -> None:
     assert one.show("ActiveState") == "inactive"
 
 
+def test_a_newer_image_is_told(panel: Panel, container: Make) -> None:
+    """Until a restart has it used."""
+    name, newer = "localhost/newer:1", "localhost/newer:2"
+    run("usercontainer", "tag", BUSYBOX, name)
+    one = container(SERVE.format(image=name), "web")
+    one.start()
+    panel.wait_for(f"Running · {name}")
+    assert not panel.shows("newer image here")
+    run("usercontainer", "commit", "-q", "web", newer)
+    try:
+        run("usercontainer", "tag", newer, name)
+        panel.wait_for(f"Running · {name} · newer image here")
+        panel.press("Restart", "web")
+        panel.wait_without("newer image here")
+        panel.wait_for(f"Running · {name}")
+    finally:
+        one.remove()
+        run("usercontainer", "rmi", "--force", name, newer)
+
+
 def test_actions_from_outside(panel: Panel, container: Make) -> None:
     one = container(SERVE.format(image=WEB_IMAGE), "web")
     panel.wait_for("web")

@@ -13,8 +13,23 @@ if TYPE_CHECKING:
 
 
 def list_features() -> list[str]:
-    """The capabilities of this version, by name."""
-    return ["definitions", "exec", "images", "logs", "policy", "registries"]
+    """The capabilities of this version, by name: org.usercontainer1(5) says what each stands for."""
+    return [
+        "applications",
+        "autostart",
+        "commit",
+        "copy",
+        "definitions",
+        "diff",
+        "exec",
+        "images",
+        "logs",
+        "pause",
+        "policy",
+        "registries",
+        "statistics",
+        "update-available",
+    ]
 
 
 def lingers(user: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from dbus_next import SignatureTree
 
 from usercontainerd.daemon.description import Emits, find_descriptions, read_interface
+from usercontainerd.engine.facts import list_features
 
 TOP = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (TOP / "dbus").glob("*.xml"))
@@ -38,3 +40,27 @@ def test_annotations_are_read() -> None:
     assert interface.properties["Id"].emits is Emits.CONST
     assert interface.properties["State"].emits is Emits.VALUE
     assert "EmitsChangedSignal" in interface.xml
+
+
+def read_manual() -> str:
+    return (TOP / "man/org.usercontainer1.5").read_text().replace("\\-", "-")
+
+
+def test_features_are_explained() -> None:
+    """A client that asks for one has to know what it stands for."""
+    entry = read_manual().partition('.BR Features " as"')[2].partition(".TP")[0]
+    assert re.findall(r"^\.B ([a-z-]+)$", entry, re.MULTILINE) == list_features()
+
+
+def test_operations_of_jobs_are_all_named() -> None:
+    """Those that the daemon starts; in the manual and in the XML."""
+    started = set()
+    for module in (TOP / "usercontainerd/daemon").glob("*.py"):
+        started |= set(re.findall(r'jobs\.start\(\s*call, "([a-z-]+)"', module.read_text()))
+    started.add("exec")
+    assert {"pull", "copy-in", "commit", "check"} <= started
+    entry = read_manual().partition('.BR Operation " s"')[2].partition(".TP")[0]
+    assert set(re.findall(r"^\.BR? ([a-z-]+)", entry, re.MULTILINE)) == started
+    comment = (TOP / "dbus/org.usercontainer1.Job.xml").read_text().partition('name="Cancel"')[2]
+    (listed,) = re.findall(r"<!-- ([a-z, -]+)\. -->\s*<property name=\"Operation\"", comment)
+    assert set(listed.split(", ")) == started
