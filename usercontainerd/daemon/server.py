@@ -301,17 +301,19 @@ class Server:
         interface, member = message.interface or "", message.member or ""
         if interface == PEER:
             return answer_peer(member)
+        if message.path not in self._objects and self.look_for is not None:
+            await self.look_for(message.path)
         if interface == INTROSPECTABLE:
             _expect(message, "")
             return "s", Reply([self.introspect(message.path)], [])
-        if message.path not in self._objects and self.look_for is not None:
-            await self.look_for(message.path)
         objects = self._objects.get(message.path)
         if objects is None:
             raise BusFault("UnknownObject", f"there is no object {message.path}")
         if interface == PROPERTIES:
             return await self._serve_properties(message, call, objects)
-        if interface == OBJECT_MANAGER and message.path == self.root and member == "GetManagedObjects":
+        if interface == OBJECT_MANAGER and message.path == self.root:
+            if member != "GetManagedObjects":
+                raise BusFault("UnknownMethod", f"there is no method {member} in {OBJECT_MANAGER}")
             _expect(message, "")
             return "a{oa{sa{sv}}}", Reply([self._manage_objects()], [])
         provider = objects.get(interface) if interface else _find_by_member(objects, member)

@@ -181,6 +181,7 @@ def test_methods(play: Callable[[Test], None]) -> None:
             [{"name": Variant("i", 1)}],
             "org.usercontainer1.Error.InvalidArgument",
         ),
+        (ROOT, OBJECT_MANAGER, "Nothing", "", [], "org.freedesktop.DBus.Error.UnknownMethod"),
         (ROOT, NAME, "Swap", "h", [0], "org.usercontainer1.Error.InvalidArgument"),
         (ROOT, NAME, "Fail", "s", ["known"], "org.usercontainer1.Error.NoSuchContainer"),
         (ROOT, NAME, "Fail", "s", ["system"], "org.usercontainer1.Error.HostError"),
@@ -281,6 +282,18 @@ def test_introspection_is_the_description(play: Callable[[Test], None]) -> None:
         assert '<node name="two"' in text
         assert NAME not in text
         assert (await bus.call("/no", introspect, "Introspect")).message_type is MessageType.ERROR
+
+    play(test)
+
+
+def test_what_came_this_moment_can_be_introspected(play: Callable[[Test], None]) -> None:
+    async def test(bus: FakeConnection, server: Server, _thing: Thing) -> None:
+        async def look_for(path: str) -> None:
+            server.add(path, Thing())
+
+        server.look_for = look_for
+        answer = await bus.call(f"{ROOT}/new", "org.freedesktop.DBus.Introspectable", "Introspect")
+        assert NAME in answer.body[0]
 
     play(test)
 
