@@ -15,7 +15,7 @@ import pytest
 from tests.support.containers import BUSYBOX, run
 from tests.support.places import Place
 from tests.support.shells import PROMPT, Shell
-from usercontainerd.engine.lookup import list_known
+from usercontainerd.engine.containers.lookup import list_known
 
 TOP = Path(__file__).resolve().parents[2]
 SHELLS = ("bash", "zsh", "fish")

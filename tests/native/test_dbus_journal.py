@@ -10,7 +10,7 @@ import pytest
 from tests.support.bus import CONTAINER, NAME, busctl, call, call_manager, finish_job
 from tests.support.containers import BUSYBOX, SLEEPER, Container, read_journal, run
 from usercontainerd.daemon import logbook
-from usercontainerd.engine.lookup import container_id
+from usercontainerd.engine.containers.lookup import container_id
 
 Make = Callable[..., Container]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.signing import ACCEPT, APP, LONG_AGO, REJECT, Place, Signing, claim
-from usercontainerd.engine.local_images import list_images
+from usercontainerd.engine.images.local import list_images
 
 Requirements = list[dict[str, Any]]
 

@@ -14,10 +14,10 @@ from tests.support.pulling import SMALL, pull, snapshot, wait_for_children
 from tests.support.realregistry import Authority
 from tests.support.registryclients import close_under
 from usercontainerd.base.errors import Cancelled, RegistryError, UsercontainerError
-from usercontainerd.engine.access import RegistryAccess
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import list_images
+from usercontainerd.engine.images.local import list_images
+from usercontainerd.engine.registries.access import RegistryAccess
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.oci.reference import parse_reference
 from usercontainerd.registry.authentication import Credentials
 from usercontainerd.registry.certificates import Certificates

@@ -10,10 +10,10 @@ from tests.support.fakeregistry import FakeRegistry, build_tar, file
 from tests.support.pulling import snapshot, store_of
 from usercontainerd.engine.checking import check_store
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.image_names import tag_image
-from usercontainerd.engine.image_removal import prune_images
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import list_images, open_images
+from usercontainerd.engine.images.local import list_images, open_images
+from usercontainerd.engine.images.names import tag_image
+from usercontainerd.engine.images.removal import prune_images
+from usercontainerd.engine.transfers.obtaining import pull_image
 
 # Whatever comes of a single step, it is a whole one, or an error that says that another process was faster.
 ACTOR = """
@@ -21,9 +21,9 @@ import os, random, sys
 from usercontainerd.base.errors import InUse, InvalidArgument, NoSuchImage
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import build_context
-from usercontainerd.engine.image_names import tag_image, untag_image
-from usercontainerd.engine.image_removal import prune_images, remove_image
-from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.images.names import tag_image, untag_image
+from usercontainerd.engine.images.removal import prune_images, remove_image
+from usercontainerd.engine.transfers.obtaining import pull_image
 
 context = build_context(dict(os.environ), find_programs(), os.getuid(), os.getgid())
 host, seed = sys.argv[1:]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.interchange import ODD, Tools
-from usercontainerd.engine.local_images import get_image, open_images
+from usercontainerd.engine.images.local import get_image, open_images
 
 
 def state(tools: Tools) -> dict[str, tuple[int, int, int]]:

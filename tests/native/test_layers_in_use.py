@@ -12,8 +12,8 @@ from tests.support.fakeregistry import file
 from tests.support.images import ImageMaker
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import empty_trash, open_images
+from usercontainerd.engine.images.local import empty_trash, open_images
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.kernel.atomicfile import FileLock
 
 Make = Callable[..., Container]

@@ -15,7 +15,7 @@ from tests.support.fakeregistry import build_tar, digest_of, file, member
 from tests.support.images import ImageMaker, directory, hard_link, symlink
 from tests.support.layers import LayerBench, open_layer_bench
 from usercontainerd.base.errors import InvalidFormat, StoreError
-from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.oci.digest import Digest, parse_digest
 
 LOWER = build_tar(

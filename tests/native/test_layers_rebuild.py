@@ -17,7 +17,7 @@ from tests.support.fakeregistry import build_tar, file, member
 from tests.support.images import directory, hard_link, symlink
 from tests.support.layers import LayerBench, open_layer_bench
 from usercontainerd.base.errors import StoreError
-from usercontainerd.engine.layer_streams import compress_layer, open_layer_tar
+from usercontainerd.engine.images.layer_streams import compress_layer, open_layer_tar
 from usercontainerd.store.compress import Compression
 from usercontainerd.store.recipe import MAX_LOST
 

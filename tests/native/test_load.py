@@ -17,12 +17,12 @@ from tests.support.archives import SMALL_LAYER, Files, Layout, build_docker_arch
 from tests.support.fakeregistry import OCI_INDEX, OCI_MANIFEST, build_tar, digest_of, file, member
 from usercontainerd.base.errors import DigestMismatch, InvalidFormat, NoSuchImage, UsercontainerError
 from usercontainerd.base.programs import find_programs
-from usercontainerd.engine import layer_fetching
+from usercontainerd.engine.archives.loading import LoadedImage, load_images, pull_archived
+from usercontainerd.engine.archives.saving import save_images
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.loading import LoadedImage, load_images, pull_archived
-from usercontainerd.engine.local_images import empty_trash, list_images, open_images
-from usercontainerd.engine.saving import save_images
+from usercontainerd.engine.images.local import empty_trash, list_images, open_images
+from usercontainerd.engine.images.removal import remove_image
+from usercontainerd.engine.transfers import layer_fetching
 from usercontainerd.oci.digest import Digest
 from usercontainerd.store.layout import Store
 from usercontainerd.store.partial import PartialBlob, open_partial

@@ -20,9 +20,9 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.definition.pull_policy import PullPolicy
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import list_images, open_images
+from usercontainerd.engine.images.local import list_images, open_images
+from usercontainerd.engine.images.removal import remove_image
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.oci.platform import Platform
 from usercontainerd.store.worker import Worker
 
@@ -80,7 +80,7 @@ def test_present_image_needs_no_heavy_imports(context: Context, registry: FakeRe
         "from usercontainerd.base.programs import find_programs\n"
         "from usercontainerd.definition.model import PullPolicy\n"
         "from usercontainerd.engine.context import build_context\n"
-        "from usercontainerd.engine.images import pull_image\n"
+        "from usercontainerd.engine.transfers.obtaining import pull_image\n"
         "context = build_context(dict(os.environ), find_programs(), os.getuid(), os.getgid())\n"
         "pull_image(context, sys.argv[1], policy=PullPolicy[sys.argv[2]])\n"
         "print(*[m for m in ('requests', 'urllib3', 'ssl', 'http.client', 'asyncio') if m in sys.modules])\n"

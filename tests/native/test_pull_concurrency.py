@@ -13,9 +13,9 @@ from tests.support.fakeregistry import FakeRegistry, Handler, build_tar, file
 from tests.support.pulling import snapshot, start_pull, store_of, wait_for_children
 from usercontainerd.base.errors import NoSuchImage, RegistryError, StoreError
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import list_images, open_images
+from usercontainerd.engine.images.local import list_images, open_images
+from usercontainerd.engine.images.removal import remove_image
+from usercontainerd.engine.transfers.obtaining import pull_image
 
 
 def test_two_processes_share_the_work(context: Context, registry: FakeRegistry) -> None:

@@ -15,9 +15,9 @@ from tests.support.fakeregistry import FakeRegistry, Handler, build_tar, digest_
 from tests.support.pulling import pull, snapshot, start_pull, store_of
 from usercontainerd.base.errors import RegistryError
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import open_images
+from usercontainerd.engine.images.local import open_images
+from usercontainerd.engine.images.removal import remove_image
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.oci.digest import Digest
 from usercontainerd.store.partial import measure_partial, partial_path
 

@@ -23,8 +23,8 @@ from usercontainerd.base.errors import (
     UsercontainerError,
 )
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import list_images
+from usercontainerd.engine.images.local import list_images
+from usercontainerd.engine.transfers.obtaining import pull_image
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -152,7 +152,7 @@ def test_hostile_blobs(
 
 
 def test_bomb(context: Context, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    from usercontainerd.engine import pulling
+    from usercontainerd.engine.transfers import pulling
     from usercontainerd.store.worker import UnpackLimits
 
     monkeypatch.setattr(pulling, "UnpackLimits", lambda: UnpackLimits(size=10_000_000))

@@ -16,9 +16,9 @@ from usercontainerd.base.errors import (
     SubIdsMissing,
 )
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.image_removal import remove_image
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import open_images
+from usercontainerd.engine.images.local import open_images
+from usercontainerd.engine.images.removal import remove_image
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.kernel.idmap import plan_single_map
 
 DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE

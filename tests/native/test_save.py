@@ -16,11 +16,11 @@ import pytest
 from tests.support.archives import SMALL_LAYER
 from tests.support.fakeregistry import FakeRegistry, build_tar, digest_of, file
 from usercontainerd.base.errors import NoSuchImage, StoreError
+from usercontainerd.engine.archives.loading import load_images
+from usercontainerd.engine.archives.saving import SaveFormat, save_images
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.loading import load_images
-from usercontainerd.engine.local_images import open_images
-from usercontainerd.engine.saving import SaveFormat, save_images
+from usercontainerd.engine.images.local import open_images
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.oci.digest import Digest
 from usercontainerd.store.layout import Store
 

@@ -19,10 +19,10 @@ from tests.support.fakeregistry import FakeRegistry, Handler, build_tar, digest_
 from tests.support.signing import ACCEPT, APP, LONG_AGO, MULTI, REJECT, Place, Signing, claim, run
 from usercontainerd.base.errors import HostError, InvalidFormat, PullDenied
 from usercontainerd.definition.pull_policy import PullPolicy
-from usercontainerd.engine.endpoints import Conversation
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.loading import load_images, pull_archived
-from usercontainerd.engine.local_images import list_images
+from usercontainerd.engine.archives.loading import load_images, pull_archived
+from usercontainerd.engine.images.local import list_images
+from usercontainerd.engine.registries.endpoints import Conversation
+from usercontainerd.engine.transfers.obtaining import pull_image
 
 
 def by_key(path: str, identity: dict[str, str] | None = None) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cosign import ANNOTATION, COSIGN, attach, make_keys, sign_with
 from tests.support.signing import APP, Place, Signing, claim, run
-from usercontainerd.engine.local_images import list_images
+from usercontainerd.engine.images.local import list_images
 
 Layer = tuple[bytes, Mapping[str, str]]
 Requirement = dict[str, Any]

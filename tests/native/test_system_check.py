@@ -12,7 +12,7 @@ from tests.support.fakeregistry import file
 from tests.support.images import ImageMaker, Member, directory
 from tests.support.places import Place
 from usercontainerd.engine.checking import check_store
-from usercontainerd.engine.images import pull_image
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.store.images import ImageStore
 from usercontainerd.store.records import name_file
 

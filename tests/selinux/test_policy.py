@@ -22,7 +22,7 @@ from tests.support.policy import (
     read_type,
     remove_module,
 )
-from usercontainerd.engine.selinux_checks import READ_ONLY, TYPES, WRITABLE
+from usercontainerd.engine.host.selinux_checks import READ_ONLY, TYPES, WRITABLE
 
 OWN = "usercontainerd_home_t"
 

@@ -22,7 +22,7 @@ import os, sys
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.cli.call import Call
 from usercontainerd.cli.options import Options
-from usercontainerd.engine.local_images import read_registries
+from usercontainerd.engine.images.local import read_registries
 from usercontainerd.oci.reference import parse_reference
 
 configuration = read_registries(Call("pull", Options(), dict(os.environ)).context())
@@ -37,8 +37,8 @@ import os, sys
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.cli.call import Call
 from usercontainerd.cli.options import Options
-from usercontainerd.engine.endpoints import choose_meaning
-from usercontainerd.engine.local_images import read_registries
+from usercontainerd.engine.registries.endpoints import choose_meaning
+from usercontainerd.engine.images.local import read_registries
 from usercontainerd.oci.reference import parse_reference
 
 configuration = read_registries(Call("pull", Options(), dict(os.environ)).context())

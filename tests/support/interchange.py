@@ -15,7 +15,7 @@ import pytest
 
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.local_images import empty_trash, get_image, open_images
+from usercontainerd.engine.images.local import empty_trash, get_image, open_images
 from usercontainerd.kernel.idmap import read_id_map
 from usercontainerd.store.layout import Store
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.support.fakeregistry import digest_of
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.layer_streams import open_layer_tar
-from usercontainerd.engine.local_images import empty_trash, start_worker
+from usercontainerd.engine.images.layer_streams import open_layer_tar
+from usercontainerd.engine.images.local import empty_trash, start_worker
 from usercontainerd.oci.digest import Digest, parse_digest
 from usercontainerd.store.images import ImageStore
 from usercontainerd.store.layers import LayerRecord

@@ -13,7 +13,7 @@ import pytest
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.local_images import empty_trash, open_images
+from usercontainerd.engine.images.local import empty_trash, open_images
 from usercontainerd.store.images import ImageStore
 
 

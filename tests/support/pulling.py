@@ -16,8 +16,8 @@ from tests.support.fakeregistry import FakeRegistry, build_tar, file, member
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import empty_trash, open_images
+from usercontainerd.engine.images.local import empty_trash, open_images
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.store.layout import Store
 
 DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
@@ -111,7 +111,7 @@ DRIVER = (
     "import os, sys, signal\n"
     "from usercontainerd.base.programs import find_programs\n"
     "from usercontainerd.engine.context import build_context\n"
-    "from usercontainerd.engine.images import pull_image\n"
+    "from usercontainerd.engine.transfers.obtaining import pull_image\n"
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))\n"
     "context = build_context(dict(os.environ), find_programs(), os.getuid(), os.getgid())\n"
     "def progress(phase, item, done, total):\n"

@@ -15,8 +15,8 @@ from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.images import pull_image
-from usercontainerd.engine.local_images import empty_trash
+from usercontainerd.engine.images.local import empty_trash
+from usercontainerd.engine.transfers.obtaining import pull_image
 from usercontainerd.store.layout import Store
 
 APP = "localhost:5000/signed/app"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usercontainerd.engine import autostart
+from usercontainerd.engine.containers import autostart
 from usercontainerd.systemd import renewal
 
 

@@ -1,7 +1,7 @@
 """Lays the checkout out below a root directory, as a package of it would.
 
-What ends up where is the table in usercontainerd.engine.installation; directories that the checkout does not have are
-skipped.
+What ends up where is the table in usercontainerd.engine.setup.installation; directories that the checkout does not have
+are skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from usercontainerd.base.programs import LIBEXEC, PACKAGE, SYSTEM_PREFIX
-from usercontainerd.engine.installation import (
+from usercontainerd.engine.setup.installation import (
     PACKAGE_KINDS,
     RULES,
     Copy,

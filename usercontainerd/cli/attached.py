@@ -5,7 +5,7 @@ from __future__ import annotations
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.cli.lifecycle import report
 from usercontainerd.cli.output import write_error
-from usercontainerd.engine.attachment import Attachment, Wishes
+from usercontainerd.engine.containers.attachment import Attachment, Wishes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

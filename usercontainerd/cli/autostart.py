@@ -5,9 +5,9 @@ from __future__ import annotations
 from usercontainerd.cli.lifecycle import for_each
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error
-from usercontainerd.engine.autostart import DEFAULT_TARGET, disable_autostart, enable_autostart
-from usercontainerd.engine.facts import lingers
-from usercontainerd.engine.lifecycle import start_container, stop_containers
+from usercontainerd.engine.containers.autostart import DEFAULT_TARGET, disable_autostart, enable_autostart
+from usercontainerd.engine.containers.lifecycle import start_container, stop_containers
+from usercontainerd.engine.host.facts import lingers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ class Call:
     def find_manager(self) -> Manager | None:
         """``connect``, or None if no container is known or systemd does not answer: for what can do without."""
         from usercontainerd.base.errors import SystemdError
-        from usercontainerd.engine.lookup import list_known
+        from usercontainerd.engine.containers.lookup import list_known
 
         try:
             return self.connect() if list_known(self.paths) else None

@@ -38,8 +38,8 @@ COMMIT = Verb(
 
 def run_commit(call: Call) -> int:
     """Make the image."""
-    from usercontainerd.engine.committing import Commit, commit_container, parse_form
-    from usercontainerd.engine.lookup import resolve_name
+    from usercontainerd.engine.containers.committing import Commit, commit_container, parse_form
+    from usercontainerd.engine.containers.lookup import resolve_name
     from usercontainerd.kernel.atomicfile import write_atomic
 
     options = call.options

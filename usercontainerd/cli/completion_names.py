@@ -58,8 +58,8 @@ def list_nothing(_slot: Slot, _call: Call) -> Answer:
 
 def list_container_names(slot: Slot, call: Call) -> Answer:
     """Containers that the verb can work on; by their IDs, where one is begun."""
-    from usercontainerd.engine.containers import list_units
-    from usercontainerd.engine.lookup import SHORT_ID, container_id, list_known
+    from usercontainerd.engine.containers.listing import list_units
+    from usercontainerd.engine.containers.lookup import SHORT_ID, container_id, list_known
 
     names = {name for name in list_known(call.paths) if not name.endswith("@")}
     units = {}
@@ -84,7 +84,7 @@ def list_container_names(slot: Slot, call: Call) -> Answer:
 
 def describe_container(call: Call, name: str, alive: bool) -> str:
     """Whether it runs, and its image as far as that is known without reading its definition."""
-    from usercontainerd.engine.containers import read_cached_summary
+    from usercontainerd.engine.containers.listing import read_cached_summary
     from usercontainerd.runtime.summary import read_summary
 
     summary = read_summary(f"{call.paths.bundle(name)}/summary") or read_cached_summary(call.paths, name)
@@ -115,7 +115,7 @@ def list_image_names(slot: Slot, call: Call) -> Answer:
 
 def list_short_names(images: Iterable[ImageRecord], prefix: str, call: Call) -> dict[str, str]:
     """``busybox:latest`` for docker.io/library/busybox:latest, if registries.conf has docker.io searched."""
-    from usercontainerd.engine.local_images import read_registries
+    from usercontainerd.engine.images.local import read_registries
 
     found = {}
     searched = ("localhost", *read_registries(call.context()).search)
@@ -149,7 +149,7 @@ def list_all_names(slot: Slot, call: Call) -> Answer:
 
 def list_names_of_image(slot: Slot, call: Call) -> Answer:
     """The names of the image that is named before."""
-    from usercontainerd.engine.local_images import find_image
+    from usercontainerd.engine.images.local import find_image
 
     record = find_image(call.context(), slot.before[0])
     names = () if record is None else record.names
@@ -158,7 +158,7 @@ def list_names_of_image(slot: Slot, call: Call) -> Answer:
 
 def list_registries(slot: Slot, call: Call) -> Answer:
     """The registries that are searched, and those with a login."""
-    from usercontainerd.engine.local_images import read_registries
+    from usercontainerd.engine.images.local import read_registries
 
     found = dict.fromkeys(read_registries(call.context()).search, "searched for short names")
     return Answer({**found, **list_logins(slot, call).candidates})
@@ -166,7 +166,7 @@ def list_registries(slot: Slot, call: Call) -> Answer:
 
 def list_logins(_slot: Slot, call: Call) -> Answer:
     """What there is a login for."""
-    from usercontainerd.engine.logins import list_login_keys
+    from usercontainerd.engine.registries.logins import list_login_keys
 
     return Answer(dict.fromkeys(list_login_keys(call.context()), "logged in"))
 
@@ -188,7 +188,7 @@ def list_volumes(slot: Slot, call: Call) -> Answer:
     """A directory of the host, or a volume; what follows a colon lies in the container."""
     if ":" in slot.prefix:
         return Answer()
-    from usercontainerd.engine.volumes import list_volume_names
+    from usercontainerd.engine.containers.volumes import list_volume_names
 
     volumes = {f"{name}:": "volume" for name in list_volume_names(call.context())}
     return Answer(volumes, Directive.DIRECTORIES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.cli.options import Verb
-from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.engine.containers.lookup import resolve_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

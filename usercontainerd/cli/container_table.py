@@ -172,7 +172,7 @@ def complete_port(text: str) -> str:
         return text
     if not container.isdecimal():
         return text  # the parser says what is wrong
-    from usercontainerd.engine.creation import find_free_port
+    from usercontainerd.engine.containers.creation import find_free_port
 
     address = head.removesuffix(":")
     port = find_free_port(protocol or "tcp", address.strip("[]"))

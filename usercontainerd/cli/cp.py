@@ -13,7 +13,7 @@ from usercontainerd.cli.termination import catch_termination
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.copying import ContainerPath
+    from usercontainerd.engine.copies.copying import ContainerPath
 
 CP = Verb(
     "cp",
@@ -38,7 +38,7 @@ SILENT = 1.0  # seconds; what takes less needs no progress
 
 def run_cp(call: Call) -> int:
     """Copy."""
-    from usercontainerd.engine.copying import (
+    from usercontainerd.engine.copies.copying import (
         Copying,
         copy_archive_in,
         copy_archive_out,
@@ -87,8 +87,8 @@ def run_cp(call: Call) -> int:
 
 def find_end(call: Call, word: str) -> ContainerPath | str:
     """A path in a container, or one of the host. Raises ``NoSuchContainer``."""
-    from usercontainerd.engine.copying import ContainerPath
-    from usercontainerd.engine.lookup import resolve_name
+    from usercontainerd.engine.containers.lookup import resolve_name
+    from usercontainerd.engine.copies.copying import ContainerPath
 
     name, path = split_end(word)
     if name is None:

@@ -19,9 +19,9 @@ from usercontainerd.cli.pull import (
     read_retry,
 )
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
-from usercontainerd.engine.creation import choose_name, create_container, plan_container
-from usercontainerd.engine.lifecycle import remove_container
-from usercontainerd.engine.lookup import container_id, is_known
+from usercontainerd.engine.containers.creation import choose_name, create_container, plan_container
+from usercontainerd.engine.containers.lifecycle import remove_container
+from usercontainerd.engine.containers.lookup import container_id, is_known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

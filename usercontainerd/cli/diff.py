@@ -42,7 +42,7 @@ DIFF = Verb(
 
 def run_image_diff(call: Call) -> int:
     """Print a line for each path, or one object."""
-    from usercontainerd.engine.image_changes import list_image_changes
+    from usercontainerd.engine.images.differences import list_image_changes
 
     other = call.words[1] if len(call.words) > 1 else None
     return print_changes(call, lambda: list_image_changes(call.context(), call.words[0], other))
@@ -51,13 +51,13 @@ def run_image_diff(call: Call) -> int:
 def run_diff(call: Call) -> int:
     """The same for a container."""
     from usercontainerd.base.errors import NoSuchContainer
-    from usercontainerd.engine.container_changes import list_container_changes
-    from usercontainerd.engine.lookup import resolve_name
+    from usercontainerd.engine.containers.differences import list_container_changes
+    from usercontainerd.engine.containers.lookup import resolve_name
 
     try:
         name = resolve_name(call.paths, call.words[0])
     except NoSuchContainer as error:
-        from usercontainerd.engine.local_images import find_image
+        from usercontainerd.engine.images.local import find_image
 
         if find_image(call.context(), call.words[0]) is None:
             raise error

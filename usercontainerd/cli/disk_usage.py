@@ -11,8 +11,8 @@ from usercontainerd.cli.images import split_name
 from usercontainerd.cli.listing import render_format
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, truncate, write_output
+from usercontainerd.engine.containers.lookup import SHORT_ID
 from usercontainerd.engine.disk_usage import measure_usage
-from usercontainerd.engine.lookup import SHORT_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 from usercontainerd.base.errors import printable
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
-from usercontainerd.engine.doctor import Finding, Verdict, has_missing, run_checks
+from usercontainerd.engine.host.doctor import Finding, Verdict, has_missing, run_checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

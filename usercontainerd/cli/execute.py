@@ -6,8 +6,8 @@ import os
 
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
-from usercontainerd.engine.execution import ExecRequest, run_in_container
-from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.engine.containers.execution import ExecRequest, run_in_container
+from usercontainerd.engine.containers.lookup import resolve_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ EXPORT = Verb(
 
 def run_export(call: Call) -> int:
     """Write the archive."""
-    from usercontainerd.engine.exporting import export_container
-    from usercontainerd.engine.lookup import resolve_name
+    from usercontainerd.engine.containers.exporting import export_container
+    from usercontainerd.engine.containers.lookup import resolve_name
 
     path = call.options.value("output")
     if path == "-":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
-from usercontainerd.engine.health_runs import run_healthcheck
-from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.engine.containers.health_runs import run_healthcheck
+from usercontainerd.engine.containers.lookup import resolve_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from usercontainerd.base.times import format_age, parse_rfc3339
 from usercontainerd.cli.listing import render_format
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, truncate, write_output
-from usercontainerd.engine.image_history import MISSING, read_history
+from usercontainerd.engine.images.history import MISSING, read_history
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.image_history import HistoryStep
+    from usercontainerd.engine.images.history import HistoryStep
 
 COMMAND_WIDTH = 45
 HEADINGS = {"CreatedBy": "CREATED BY", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED"}

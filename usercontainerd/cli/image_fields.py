@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.cli.call import Call
     from usercontainerd.cli.images import Line
-    from usercontainerd.engine.image_users import ImageUsers
+    from usercontainerd.engine.images.users import ImageUsers
     from usercontainerd.store.records import ImageRecord
 
 WHOLE = ""  # a template that asks for the object itself
@@ -29,8 +29,8 @@ class Details:
     """Labels, parents and containers of images, each read when the first field of its kind is asked for."""
 
     def __init__(self, call: Call, fields: set[str]) -> None:
-        from usercontainerd.engine.image_family import ImageFamily
-        from usercontainerd.engine.local_images import open_images
+        from usercontainerd.engine.images.family import ImageFamily
+        from usercontainerd.engine.images.local import open_images
 
         self._images = open_images(call.context())
         self._labels = bool(fields & LABELS)
@@ -59,7 +59,7 @@ class Details:
 
 def find_users_of_call(call: Call) -> ImageUsers:
     """The containers that use images; without systemd those of which there are files."""
-    from usercontainerd.engine.image_users import find_users
+    from usercontainerd.engine.images.users import find_users
 
     return find_users(call.context(), call.find_manager())
 

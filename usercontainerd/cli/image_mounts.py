@@ -12,7 +12,7 @@ from usercontainerd.base.errors import (
 )
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, write_error, write_output
-from usercontainerd.engine.image_mounts import (
+from usercontainerd.engine.images.mounts import (
     enter_namespaces,
     list_mounts,
     mount_image,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.image_mounts import ImageMount
+    from usercontainerd.engine.images.mounts import ImageMount
 
 MOUNT = Verb(
     "image mount",
@@ -69,7 +69,7 @@ def run_mount(call: Call) -> int:
     if options.flag("all"):
         if words:
             raise InvalidArgument("--all mounts all images", hint="give either --all or names")
-        from usercontainerd.engine.local_images import list_images
+        from usercontainerd.engine.images.local import list_images
 
         words = [str(record.id) for record in list_images(context)]
     mounts = [mount_image(context, word) for word in words] if words else list_mounts(context)

@@ -37,7 +37,7 @@ EXISTS = Verb(
 
 def run_tag(call: Call) -> int:
     """Give the image the names."""
-    from usercontainerd.engine.image_names import tag_image
+    from usercontainerd.engine.images.names import tag_image
 
     tag_image(call.context(), call.words[0], call.words[1:])
     return 0
@@ -45,7 +45,7 @@ def run_tag(call: Call) -> int:
 
 def run_untag(call: Call) -> int:
     """Take the names from the image."""
-    from usercontainerd.engine.image_names import untag_image
+    from usercontainerd.engine.images.names import untag_image
 
     untag_image(call.context(), call.words[0], call.words[1:])
     return 0
@@ -53,8 +53,8 @@ def run_untag(call: Call) -> int:
 
 def run_exists(call: Call) -> int:
     """Look."""
-    from usercontainerd.engine.indexes import find_index
-    from usercontainerd.engine.local_images import find_image
+    from usercontainerd.engine.images.indexes import find_index
+    from usercontainerd.engine.images.local import find_image
 
     context, name = call.context(), call.words[0]
     try:

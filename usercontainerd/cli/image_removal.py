@@ -14,7 +14,7 @@ from usercontainerd.base.sizes import format_size
 from usercontainerd.cli.listing import parse_filters
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.engine.image_removal import (
+from usercontainerd.engine.images.removal import (
     Removed,
     prune_images,
     remove_all_images,
@@ -133,7 +133,7 @@ def report_failures(failures: Sequence[UsercontainerError]) -> int:
 
 def run_prune(call: Call) -> int:
     """Remove what nothing needs, after asking."""
-    from usercontainerd.engine.image_filters import build_prune_test
+    from usercontainerd.engine.images.filters import build_prune_test
 
     options = call.options
     context = call.context()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.image_tree import LayerNode
+    from usercontainerd.engine.images.tree import LayerNode
 
 SHORT_ID = 12
 TREE = Verb(
@@ -27,7 +27,7 @@ TREE = Verb(
 
 def run_tree(call: Call) -> int:
     """Draw the tree."""
-    from usercontainerd.engine.image_tree import build_tree
+    from usercontainerd.engine.images.tree import build_tree
 
     record, nodes = build_tree(call.context(), call.words[0], dependents=call.options.flag("whatrequires"))
     names = " ".join(name.name for name in record.names)

@@ -10,7 +10,7 @@ from usercontainerd.cli.output import render_table, write_output
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.trust_policy import TrustLine
+    from usercontainerd.engine.registries.trust_policy import TrustLine
 
 TRUST = Verb(
     "image trust",
@@ -41,7 +41,7 @@ def run_trust(call: Call) -> int:
     if action == "show" and not rest:
         return show_trust(call)
     if action == "set" and rest:
-        from usercontainerd.engine.trust_policy import set_trust
+        from usercontainerd.engine.registries.trust_policy import set_trust
 
         set_trust(
             call.context(),
@@ -59,7 +59,7 @@ def run_trust(call: Call) -> int:
 
 def show_trust(call: Call) -> int:
     """Print the policy that is in force."""
-    from usercontainerd.engine.trust_policy import find_policy_file, list_trust
+    from usercontainerd.engine.registries.trust_policy import find_policy_file, list_trust
     from usercontainerd.trust.policy import parse_policy, read_policy_file
 
     context = call.context()

@@ -131,7 +131,7 @@ def find_lines(call: Call) -> list[Line]:
     patterns = [*filters.get("reference", ()), *call.words]
     if filters:
         from usercontainerd.cli.image_fields import find_users_of_call
-        from usercontainerd.engine.image_filters import ImageFilters
+        from usercontainerd.engine.images.filters import ImageFilters
 
         if patterns:
             filters["reference"] = patterns
@@ -152,7 +152,7 @@ def list_indexes(images: ImageStore) -> list[ImageRecord]:
     """The indexes (manifest lists) that are made here; they share the list with images."""
     if not images.store.has_indexes():
         return []
-    from usercontainerd.engine.indexes import describe_indexes
+    from usercontainerd.engine.images.indexes import describe_indexes
 
     return describe_indexes(images)
 
@@ -184,7 +184,7 @@ def drop_intermediate(images: ImageStore, records: list[ImageRecord]) -> list[Im
     """Leave out nameless images from which others were made."""
     if all(record.names for record in records):
         return records
-    from usercontainerd.engine.image_family import ImageFamily
+    from usercontainerd.engine.images.family import ImageFamily
 
     family = ImageFamily(images, records)
     return [record for record in records if not family.is_intermediate(record)]

@@ -38,9 +38,9 @@ IMPORT = Verb(
 
 def run_import(call: Call) -> int:
     """Make the image."""
-    from usercontainerd.engine.changes import apply_changes
-    from usercontainerd.engine.image_names import plan_name
-    from usercontainerd.engine.importing import MESSAGE, import_image
+    from usercontainerd.engine.archives.importing import MESSAGE, import_image
+    from usercontainerd.engine.images.instructions import apply_changes
+    from usercontainerd.engine.images.names import plan_name
 
     path: str | None = call.words[0]
     if path == "-":

@@ -29,7 +29,7 @@ IMPORT_STORAGE = Verb(
 
 def run_import_storage(call: Call) -> int:
     """Take over image by image, and say so."""
-    from usercontainerd.engine.storage_import import import_storage
+    from usercontainerd.engine.archives.storage_import import import_storage
 
     catch_termination("the import was stopped")
     options = call.options

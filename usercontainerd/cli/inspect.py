@@ -7,9 +7,9 @@ from usercontainerd.cli.json_text import dump_json
 from usercontainerd.cli.listing import escape_lines
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.engine.image_inspection import inspect_image
-from usercontainerd.engine.inspection import inspect_container
-from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.engine.containers.inspection import inspect_container
+from usercontainerd.engine.containers.lookup import resolve_name
+from usercontainerd.engine.images.inspection import inspect_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, Usercon
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import truncate, write_error, write_output
 from usercontainerd.cli.selection import CIDFILE, FILTERS, LATEST, read_words, select_names
-from usercontainerd.engine.lifecycle import (
+from usercontainerd.engine.containers.lifecycle import (
     find_own_definition,
     remove_container,
     restart_container,
     start_container,
     stop_containers,
 )
-from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.engine.containers.lookup import resolve_name
 from usercontainerd.systemd.manager import Manager, UnitFailure
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
 
 TIME = Option(
     "-t, --time, --timeout SECONDS", "kill what still runs after so long, not after the unit's time"
@@ -113,7 +113,7 @@ def run_start(call: Call) -> int:
 def start_attached(call: Call) -> int:
     """Start one container and stay with it."""
     from usercontainerd.cli.attached import stay
-    from usercontainerd.engine.attachment import Wishes
+    from usercontainerd.engine.containers.attachment import Wishes
 
     words = read_words(call)
     if len(words) != 1:

@@ -32,7 +32,7 @@ LOAD = Verb(
 
 def run_load(call: Call) -> int:
     """Load all images of a file, and say what they are called."""
-    from usercontainerd.engine.loading import STANDARD_INPUT, load_images
+    from usercontainerd.engine.archives.loading import STANDARD_INPUT, load_images
 
     path = call.options.value("input")
     if path == "-":

@@ -72,8 +72,8 @@ class _Login:
     """One call of ``login``: ``known`` is the login that is there before."""
 
     def __init__(self, call: Call) -> None:
-        from usercontainerd.engine.access import RegistryAccess
-        from usercontainerd.engine.logins import LoginPlace, find_known_login
+        from usercontainerd.engine.registries.access import RegistryAccess
+        from usercontainerd.engine.registries.logins import LoginPlace, find_known_login
 
         self.options = options = call.options
         self.context = call.context()
@@ -93,7 +93,7 @@ class _Login:
 
     def is_still_good(self) -> bool:
         """Tell whether the known login is all that is wanted."""
-        from usercontainerd.engine.logins import check_credentials
+        from usercontainerd.engine.registries.logins import check_credentials
 
         if self.known is None:
             return False
@@ -116,7 +116,7 @@ class _Login:
 
     def log_in(self) -> None:
         """Check a new login, and keep it."""
-        from usercontainerd.engine.logins import check_credentials, keep_login
+        from usercontainerd.engine.registries.logins import check_credentials, keep_login
 
         credentials = self._read_credentials()
         try:
@@ -133,7 +133,7 @@ class _Login:
     def _read_credentials(self) -> Credentials:
         """Take user and password from the options, and ask for what they do not say."""
         from usercontainerd.cli.terminal import ask_line, ask_secret, has_keyboard
-        from usercontainerd.engine.logins import read_password
+        from usercontainerd.engine.registries.logins import read_password
         from usercontainerd.registry.authentication import Credentials
 
         user, password = self.options.value("username") or "", self.options.value("password") or ""
@@ -155,14 +155,19 @@ class _Login:
 
 
 def _read_key(call: Call, context: Context) -> tuple[str, str]:
-    from usercontainerd.engine.logins import choose_registry, parse_login_key
+    from usercontainerd.engine.registries.logins import choose_registry, parse_login_key
 
     return parse_login_key(call.words[0] if call.words else choose_registry(context))
 
 
 def run_logout(call: Call) -> int:
     """Forget one login, or all."""
-    from usercontainerd.engine.logins import LoginPlace, find_known_login, forget_all_logins, forget_login
+    from usercontainerd.engine.registries.logins import (
+        LoginPlace,
+        find_known_login,
+        forget_all_logins,
+        forget_login,
+    )
 
     context = call.context()
     place = LoginPlace(context, find_authfile(call), find_authfile(call, COMPAT))

@@ -8,8 +8,8 @@ import time
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.engine.lifecycle import is_idle
-from usercontainerd.engine.logs import (
+from usercontainerd.engine.containers.lifecycle import is_idle
+from usercontainerd.engine.containers.logs import (
     ENVIRONMENT,
     LogRequest,
     find_access_problem,
@@ -17,7 +17,7 @@ from usercontainerd.engine.logs import (
     plan_log,
     render_timestamped,
 )
-from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.engine.containers.lookup import resolve_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

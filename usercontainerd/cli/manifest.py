@@ -6,7 +6,7 @@ from usercontainerd.base.errors import InvalidArgument, NoSuchImage
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, TLS_VERIFY, read_access
-from usercontainerd.engine.indexes import (
+from usercontainerd.engine.images.indexes import (
     Overrides,
     add_to_index,
     annotate_image,
@@ -277,7 +277,7 @@ def run_push(call: Call) -> int:
     from usercontainerd.cli.progress import Progress
     from usercontainerd.cli.push import read_push_options, write_digests
     from usercontainerd.cli.termination import catch_termination
-    from usercontainerd.engine.index_pushing import push_index
+    from usercontainerd.engine.transfers.index_pushing import push_index
 
     options = call.options
     wishes = read_push_options(call)

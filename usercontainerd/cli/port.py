@@ -6,7 +6,7 @@ from usercontainerd.base.errors import InvalidArgument, NoSuchContainer
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 from usercontainerd.cli.selection import LATEST, list_all
-from usercontainerd.engine.lookup import SHORT_ID, resolve_name
+from usercontainerd.engine.containers.lookup import SHORT_ID, resolve_name
 from usercontainerd.runtime.summary import parse_ports
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
 
 PORT = Verb(
     "port",

@@ -9,8 +9,8 @@ from usercontainerd.cli.listing import parse_filters, render_format
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, truncate, write_output
 from usercontainerd.cli.selection import FILTERS, list_all
-from usercontainerd.engine.containers import State, select_containers
-from usercontainerd.engine.lookup import SHORT_ID
+from usercontainerd.engine.containers.listing import State, select_containers
+from usercontainerd.engine.containers.lookup import SHORT_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
 
 COMMAND_WIDTH = 20
 HEADINGS = {
@@ -96,7 +96,7 @@ def describe_containers(
 
     fields = [describe_container(each, now, full) for each in containers]
     if template == "json" or parse_template(template).fields & {"UpdateAvailable", ""}:
-        from usercontainerd.engine.newer_images import NewerImages
+        from usercontainerd.engine.images.newer import NewerImages
 
         newer = NewerImages(call.context())
         for each, shown in zip(containers, fields, strict=True):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from usercontainerd.cli.call import Call
     from usercontainerd.cli.options import Options
-    from usercontainerd.engine.access import RegistryAccess
     from usercontainerd.engine.context import Context
-    from usercontainerd.engine.endpoints import Conversation
-    from usercontainerd.engine.retrying import Retry
+    from usercontainerd.engine.registries.access import RegistryAccess
+    from usercontainerd.engine.registries.endpoints import Conversation
+    from usercontainerd.engine.transfers.retrying import Retry
     from usercontainerd.oci.platform import Platform
     from usercontainerd.store.records import ImageRecord
 
@@ -92,7 +92,7 @@ def run_pull(call: Call) -> int:
 
 def list_names(context: Context, word: str, access: RegistryAccess, *, quiet: bool) -> list[str]:
     """The full names of all images of a repository."""
-    from usercontainerd.engine.repositories import list_repository
+    from usercontainerd.engine.registries.repositories import list_repository
 
     catch_termination("the pull was stopped")
     return list_repository(
@@ -102,7 +102,7 @@ def list_names(context: Context, word: str, access: RegistryAccess, *, quiet: bo
 
 def pull_from_file(call: Call, context: Context, text: str) -> None:
     """Pull from an archive or a directory; a docker archive may hold several images."""
-    from usercontainerd.engine.loading import pull_archived
+    from usercontainerd.engine.archives.loading import pull_archived
 
     catch_termination("the pull was stopped")
     form = read_format(call.options.value("progress"))
@@ -135,8 +135,8 @@ def pull_with_progress(
 ) -> ImageRecord:
     """Have the image in the store, showing progress on standard error."""
     from usercontainerd.definition.pull_policy import PullPolicy
-    from usercontainerd.engine.access import AS_CONFIGURED
-    from usercontainerd.engine.images import pull_image
+    from usercontainerd.engine.registries.access import AS_CONFIGURED
+    from usercontainerd.engine.transfers.obtaining import pull_image
 
     catch_termination("the pull was stopped")
     progress = Progress(image, shown=not quiet, form=form)
@@ -165,7 +165,7 @@ def hold_conversation(progress: Progress) -> Conversation:
     from functools import cache
 
     from usercontainerd.cli.terminal import ask_choice, has_terminal
-    from usercontainerd.engine.endpoints import Conversation
+    from usercontainerd.engine.registries.endpoints import Conversation
 
     @cache  # what is tried again need not be asked again
     def ask(question: str, choices: tuple[str, ...]) -> int:
@@ -208,7 +208,7 @@ def read_retry(options: Options) -> Retry | None:
     if times is None and delay is None:
         return None
     from usercontainerd.base.times import parse_duration
-    from usercontainerd.engine.retrying import Retry
+    from usercontainerd.engine.transfers.retrying import Retry
 
     if times is not None and not (times.isascii() and times.isdecimal() and int(times) <= 1000):
         raise InvalidArgument(f'--retry is a number, not "{times}"')

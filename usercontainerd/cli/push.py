@@ -13,7 +13,7 @@ from usercontainerd.cli.termination import catch_termination
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.pushing import Pushed, PushOptions
+    from usercontainerd.engine.transfers.pushing import Pushed, PushOptions
 
 PUSH = Verb(
     "push",
@@ -59,7 +59,7 @@ PUSH = Verb(
 
 def run_push(call: Call) -> int:
     """Push an image, or all tags of a repository."""
-    from usercontainerd.engine.pushing import list_tagged_names
+    from usercontainerd.engine.transfers.pushing import list_tagged_names
 
     options = read_push_options(call)
     context = call.context()
@@ -80,9 +80,9 @@ def run_push(call: Call) -> int:
 
 def push_with_progress(call: Call, image: str, destination: str | None, options: PushOptions) -> Pushed:
     """Push one image, or an index with all that it has, showing progress on standard error."""
-    from usercontainerd.engine.index_pushing import push_index
-    from usercontainerd.engine.indexes import find_index
-    from usercontainerd.engine.pushing import push_image
+    from usercontainerd.engine.images.indexes import find_index
+    from usercontainerd.engine.transfers.index_pushing import push_index
+    from usercontainerd.engine.transfers.pushing import push_image
 
     context = call.context()
     is_index = find_index(context, image) is not None
@@ -111,7 +111,7 @@ def write_notice(text: str) -> None:
 
 def read_push_options(call: Call) -> PushOptions:
     """What is to be different from the image as it is here. Raises ``InvalidArgument``."""
-    from usercontainerd.engine.pushing import PushOptions
+    from usercontainerd.engine.transfers.pushing import PushOptions
     from usercontainerd.oci.conversion import ManifestForm
     from usercontainerd.store.compress import Compression
 

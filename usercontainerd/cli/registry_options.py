@@ -10,7 +10,7 @@ from usercontainerd.cli.options import Option
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.access import RegistryAccess
+    from usercontainerd.engine.registries.access import RegistryAccess
     from usercontainerd.registry.authentication import Credentials
 
 AUTHFILE = Option("--authfile FILE", "the file with logins, instead of auth.json (REGISTRY_AUTH_FILE)")
@@ -26,7 +26,7 @@ ACCESS_OPTIONS = (
 
 def read_access(call: Call) -> RegistryAccess:
     """Return what the options of ``ACCESS_OPTIONS`` say. Raises ``InvalidArgument``."""
-    from usercontainerd.engine.access import RegistryAccess
+    from usercontainerd.engine.registries.access import RegistryAccess
 
     options = call.options
     creds = options.value("creds")

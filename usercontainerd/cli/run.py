@@ -11,9 +11,9 @@ from usercontainerd.cli.create import CREATION_OPTIONS, make_container
 from usercontainerd.cli.lifecycle import ATTACH_REFUSED, SIG_PROXY
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.engine.attachment import Wishes
-from usercontainerd.engine.lookup import container_id
-from usercontainerd.engine.preparation import prepare_container
+from usercontainerd.engine.containers.attachment import Wishes
+from usercontainerd.engine.containers.lookup import container_id
+from usercontainerd.engine.containers.preparation import prepare_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read_wishes(options: Options) -> Wishes:
 
 def forget(call: Call, context: Context, definition: Definition) -> None:
     """Remove a container whose unit has not come to clean up, since it was not started; one that runs goes on."""
-    from usercontainerd.engine.lifecycle import is_idle, remove_container
+    from usercontainerd.engine.containers.lifecycle import is_idle, remove_container
 
     with call.connect() as manager:
         if is_idle(manager, definition.name):

@@ -34,7 +34,7 @@ SAVE = Verb(
 
 def run_save(call: Call) -> int:
     """Write the images."""
-    from usercontainerd.engine.saving import SaveFormat, save_images
+    from usercontainerd.engine.archives.saving import SaveFormat, save_images
 
     options = call.options
     kind = options.value("format") or FORMATS[0]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.searching import SearchResult
+    from usercontainerd.engine.registries.searching import SearchResult
 
 HEADINGS = {
     "Index": "INDEX",
@@ -59,7 +59,7 @@ def run_search(call: Call) -> int:
     """Search, or list tags."""
     if call.options.flag("list-tags"):
         return list_tags(call)
-    from usercontainerd.engine.searching import DEFAULT_LIMIT, parse_search_filter, search_images
+    from usercontainerd.engine.registries.searching import DEFAULT_LIMIT, parse_search_filter, search_images
 
     results = search_images(
         call.context(),
@@ -84,7 +84,7 @@ def run_search(call: Call) -> int:
 
 def list_tags(call: Call) -> int:
     """``--list-tags``."""
-    from usercontainerd.engine.searching import list_image_tags
+    from usercontainerd.engine.registries.searching import list_image_tags
 
     if call.options.given("filter"):
         raise InvalidArgument("--filter is not for --list-tags")

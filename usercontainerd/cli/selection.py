@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
     from usercontainerd.runtime.summary import Summary
     from usercontainerd.systemd.manager import Manager
 
@@ -65,7 +65,7 @@ def select_names(call: Call, manager: Manager, belongs: Callable[[Container], bo
     Raises ``InvalidArgument`` for a filter that there is not.
     """
     from usercontainerd.cli.listing import parse_filters
-    from usercontainerd.engine.containers import select_containers
+    from usercontainerd.engine.containers.listing import select_containers
 
     options = call.options
     filters = parse_filters(options.values("filter"))
@@ -83,10 +83,10 @@ def select_names(call: Call, manager: Manager, belongs: Callable[[Container], bo
 
 def list_all(call: Call, manager: Manager, *, everything: bool = True) -> list[Container]:
     """Return all containers, the newest first; without ``everything`` those that are alive."""
-    from usercontainerd.engine.containers import list_containers, list_units
+    from usercontainerd.engine.containers.listing import list_containers, list_units
 
     def summarise(name: str) -> Summary:
-        from usercontainerd.engine.summaries import summarise_definition
+        from usercontainerd.engine.containers.summaries import summarise_definition
 
         return summarise_definition(call.context(), name)
 

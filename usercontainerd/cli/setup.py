@@ -10,16 +10,16 @@ import subprocess
 from usercontainerd.base.errors import HostError, InUse, InvalidArgument, SystemdError, printable
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_error, write_output
-from usercontainerd.engine.setup import Act, Changes, Step, apply_setup, plan_changes, remove_setup
-from usercontainerd.engine.setup_check import (
+from usercontainerd.engine.setup.check import (
     choose_places,
     find_effect,
     find_roots_record,
     inspect_setup,
     plan_own,
 )
-from usercontainerd.engine.setup_copy import check_for_all, find_installed, is_system_package
-from usercontainerd.engine.setup_plan import (
+from usercontainerd.engine.setup.copy import check_for_all, find_installed, is_system_package
+from usercontainerd.engine.setup.placing import Act, Changes, Step, apply_setup, plan_changes, remove_setup
+from usercontainerd.engine.setup.plan import (
     LOGIN_PATH,
     LOGIN_SERVICE,
     Installed,
@@ -27,8 +27,8 @@ from usercontainerd.engine.setup_plan import (
     Plan,
     Scope,
 )
-from usercontainerd.engine.setup_record import Record, read_record
-from usercontainerd.engine.setup_running import find_running
+from usercontainerd.engine.setup.record import Record, read_record
+from usercontainerd.engine.setup.running import find_running
 from usercontainerd.systemd.renewal import find_generator, reload_definitions
 
 TYPE_CHECKING = False
@@ -220,7 +220,7 @@ def remove(call: Call, places: Places) -> int:
         write_output("Nothing is set up here.\n")
         return 0
     if call.options.flag("dry-run"):
-        from usercontainerd.engine.setup import plan_removal
+        from usercontainerd.engine.setup.placing import plan_removal
 
         show_plan(Changes(tuple(plan_removal(record)), ()))
         return 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from usercontainerd.cli.lifecycle import FILTER, MATCHING, for_each
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.selection import CIDFILE, FILTERS, LATEST
-from usercontainerd.engine.containers import State
-from usercontainerd.engine.killing import kill_container, parse_signal
-from usercontainerd.engine.pausing import pause_container, resume_container
+from usercontainerd.engine.containers.killing import kill_container, parse_signal
+from usercontainerd.engine.containers.listing import State
+from usercontainerd.engine.containers.pausing import pause_container, resume_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

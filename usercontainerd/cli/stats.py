@@ -10,16 +10,16 @@ from usercontainerd.cli.listing import render_format
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, write_output
 from usercontainerd.cli.selection import LATEST, select_names
-from usercontainerd.engine.lookup import SHORT_ID, container_id, resolve_name
-from usercontainerd.engine.processes import show_span
-from usercontainerd.engine.usage import read_usage
+from usercontainerd.engine.containers.lookup import SHORT_ID, container_id, resolve_name
+from usercontainerd.engine.containers.processes import show_span
+from usercontainerd.engine.containers.usage import read_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.usage import Usage
+    from usercontainerd.engine.containers.usage import Usage
 
 UNKNOWN = "--"
 INTERVAL = 5.0  # seconds, podman's
@@ -110,7 +110,7 @@ def read_all(call: Call, fixed: list[str]) -> dict[str, Usage]:
             if call.options.flag("latest"):
                 names = select_names(call, manager, lambda _: True)
             else:
-                from usercontainerd.engine.containers import list_units
+                from usercontainerd.engine.containers.listing import list_units
 
                 names = [
                     name for name, unit in sorted(list_units(manager).items()) if unit.active == "active"

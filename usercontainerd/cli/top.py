@@ -6,8 +6,8 @@ from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import render_table, write_output
 from usercontainerd.cli.selection import select_names
-from usercontainerd.engine.lookup import resolve_name
-from usercontainerd.engine.processes import COLUMNS, list_processes, parse_columns
+from usercontainerd.engine.containers.lookup import resolve_name
+from usercontainerd.engine.containers.processes import COLUMNS, list_processes, parse_columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ UPDATE = Verb(
 
 def run_update(call: Call) -> int:
     """Change each."""
-    from usercontainerd.engine.updating import plan_changes, update_container
+    from usercontainerd.engine.containers.updating import plan_changes, update_container
 
     options = call.options
     table, lifted = read_changes(options)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from usercontainerd.cli.call import Call
-    from usercontainerd.engine.components import Component
+    from usercontainerd.engine.host.components import Component
 
 INTERFACE = "org.usercontainer1"
 VERSION = Verb(
@@ -35,7 +35,7 @@ def write_short_version() -> None:
 
 def run_version(call: Call) -> int:
     """Print all versions."""
-    from usercontainerd.engine.components import find_components
+    from usercontainerd.engine.host.components import find_components
 
     described = describe_versions(os.uname().machine, find_components(call.paths.runtime_root))
     text = call.options.value("format")

@@ -6,8 +6,8 @@ from usercontainerd.base.errors import NoSuchContainer
 from usercontainerd.cli.options import Option, Verb
 from usercontainerd.cli.output import write_output
 from usercontainerd.cli.selection import LATEST, read_words, select_names
-from usercontainerd.engine.lookup import resolve_name
-from usercontainerd.engine.waiting import CONDITIONS, parse_conditions, wait_containers
+from usercontainerd.engine.containers.lookup import resolve_name
+from usercontainerd.engine.containers.waiting import CONDITIONS, parse_conditions, wait_containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

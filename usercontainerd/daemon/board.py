@@ -16,11 +16,11 @@ from usercontainerd.daemon.connection import RemoteError
 from usercontainerd.daemon.container import PATHS, ContainerObject
 from usercontainerd.daemon.image import PATHS as IMAGE_PATHS
 from usercontainerd.daemon.image import ImageObject
-from usercontainerd.engine.autostart import is_autostarted, list_autostarted
-from usercontainerd.engine.containers import UNITS, State, list_containers, read_container
-from usercontainerd.engine.local_images import is_stored, list_images
-from usercontainerd.engine.lookup import is_known
-from usercontainerd.engine.newer_images import NewerImages
+from usercontainerd.engine.containers.autostart import is_autostarted, list_autostarted
+from usercontainerd.engine.containers.listing import UNITS, State, list_containers, read_container
+from usercontainerd.engine.containers.lookup import is_known
+from usercontainerd.engine.images.local import is_stored, list_images
+from usercontainerd.engine.images.newer import NewerImages
 from usercontainerd.kernel.cgroups import is_frozen
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH, SERVICE, UnitStatus, unit_path
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from usercontainerd.daemon.service import Service
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
     from usercontainerd.runtime.summary import Summary
 
 SETTLE = 0.02  # seconds that changes are collected before they are looked at
@@ -61,7 +61,9 @@ class Board:
     # Reading
 
     def _summarise(self, name: str) -> Summary:
-        from usercontainerd.engine.summaries import summarise_definition  # what reads TOML: most are known
+        from usercontainerd.engine.containers.summaries import (
+            summarise_definition,  # what reads TOML: most are known
+        )
 
         return summarise_definition(self._service.context, name)
 

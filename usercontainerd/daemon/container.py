@@ -15,17 +15,17 @@ from usercontainerd.daemon.call import Reply
 from usercontainerd.daemon.connection import Variant
 from usercontainerd.daemon.logbook import CONTAINER_ASKED, describe_container, note
 from usercontainerd.daemon.server import Provider
-from usercontainerd.engine.autostart import disable_autostart, enable_autostart
-from usercontainerd.engine.containers import State
-from usercontainerd.engine.killing import kill_container, parse_signal
-from usercontainerd.engine.lifecycle import (
+from usercontainerd.engine.containers.autostart import disable_autostart, enable_autostart
+from usercontainerd.engine.containers.killing import kill_container, parse_signal
+from usercontainerd.engine.containers.lifecycle import (
     remove_container,
     restart_container,
     start_container,
     stop_containers,
 )
-from usercontainerd.engine.lookup import find_init
-from usercontainerd.engine.pausing import pause_container, resume_container
+from usercontainerd.engine.containers.listing import State
+from usercontainerd.engine.containers.lookup import find_init
+from usercontainerd.engine.containers.pausing import pause_container, resume_container
 from usercontainerd.runtime.summary import describe_exit, parse_ports
 from usercontainerd.systemd.bus import escape_object_path
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from usercontainerd.daemon.call import Call, Options
     from usercontainerd.daemon.service import Service
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
     from usercontainerd.systemd.manager import Manager
 
 PATHS = "/org/usercontainer1/container"
@@ -290,7 +290,7 @@ class ContainerObject(Provider):
         context = self._service.context
 
         def inspect(manager: Manager) -> str:
-            from usercontainerd.engine.inspection import inspect_container
+            from usercontainerd.engine.containers.inspection import inspect_container
 
             return json.dumps(inspect_container(context, manager, self.container.name), default=str)
 
@@ -300,7 +300,7 @@ class ContainerObject(Provider):
         self, _call: Call, columns: list[str], options: Options
     ) -> tuple[list[str], list[list[str]]]:
         options.finish()
-        from usercontainerd.engine.processes import COLUMNS, list_processes, parse_columns
+        from usercontainerd.engine.containers.processes import COLUMNS, list_processes, parse_columns
 
         chosen = parse_columns(columns)
         paths, name = self._service.context.paths, self.container.name
@@ -311,7 +311,7 @@ class ContainerObject(Provider):
 
     async def _get_stats(self, _call: Call, options: Options) -> dict[str, Variant]:
         options.finish()
-        from usercontainerd.engine.usage import read_usage
+        from usercontainerd.engine.containers.usage import read_usage
 
         paths, name = self._service.context.paths, self.container.name
         usage = await self._service.run(lambda: read_usage(paths, name))
@@ -329,7 +329,7 @@ class ContainerObject(Provider):
 
     async def _run_healthcheck(self, call: Call, options: Options) -> tuple[bool, int, str]:
         options.finish()
-        from usercontainerd.engine.health_runs import run_healthcheck
+        from usercontainerd.engine.containers.health_runs import run_healthcheck
 
         self._log("health check", call)
         paths, name = self._service.context.paths, self.container.name

@@ -8,11 +8,11 @@ from usercontainerd.base.errors import AlreadyExists, InUse, InvalidDefinition, 
 from usercontainerd.base.names import check_container_name, is_template_name, unit_name
 from usercontainerd.base.records import replace
 from usercontainerd.daemon.connection import Variant
-from usercontainerd.engine.autostart import forget_choice
-from usercontainerd.engine.creation import choose_name, create_container, plan_container
-from usercontainerd.engine.lifecycle import is_idle
-from usercontainerd.engine.local_images import get_image
-from usercontainerd.engine.lookup import has_definition
+from usercontainerd.engine.containers.autostart import forget_choice
+from usercontainerd.engine.containers.creation import choose_name, create_container, plan_container
+from usercontainerd.engine.containers.lifecycle import is_idle
+from usercontainerd.engine.containers.lookup import has_definition
+from usercontainerd.engine.images.local import get_image
 from usercontainerd.engine.verification import verify_file
 from usercontainerd.kernel.atomicfile import write_atomic
 from usercontainerd.kernel.trees import make_private_directories, remove_file
@@ -104,7 +104,7 @@ def update(
 
     Raises ``InvalidDefinition``, ``InvalidArgument``, ``InUse``, ``NoSuchContainer``.
     """
-    from usercontainerd.engine.updating import plan_changes, update_container
+    from usercontainerd.engine.containers.updating import plan_changes, update_container
 
     changes, diagnostics = plan_changes(context, name, table, lifted=lifted)
     if changes is None:

@@ -83,20 +83,20 @@ class ImageObject(Provider):
 
     async def _tag(self, _call: Call, reference: str, options: Options) -> None:
         options.finish()
-        from usercontainerd.engine.image_names import tag_image
+        from usercontainerd.engine.images.names import tag_image
 
         await self._change(lambda: tag_image(self._service.context, self.record.id, [reference]))
 
     async def _untag(self, _call: Call, reference: str, options: Options) -> None:
         options.finish()
-        from usercontainerd.engine.image_names import untag_image
+        from usercontainerd.engine.images.names import untag_image
 
         await self._change(lambda: untag_image(self._service.context, self.record.id, [reference]))
 
     async def _remove(self, _call: Call, options: Options) -> None:
         force = options.take_flag("force")
         options.finish()
-        from usercontainerd.engine.image_removal import remove_image
+        from usercontainerd.engine.images.removal import remove_image
 
         context = self._service.context
         await self._service.run_with_manager(
@@ -124,7 +124,7 @@ class ImageObject(Provider):
 
     async def _history(self, _call: Call, options: Options) -> list[dict[str, Variant]]:
         options.finish()
-        from usercontainerd.engine.image_history import read_history
+        from usercontainerd.engine.images.history import read_history
 
         steps = await self._service.run(lambda: read_history(self._service.context, self.record.id))
         return [
@@ -143,7 +143,7 @@ class ImageObject(Provider):
 
     async def _inspect(self, _call: Call, options: Options) -> str:
         options.finish()
-        from usercontainerd.engine.image_inspection import inspect_image
+        from usercontainerd.engine.images.inspection import inspect_image
 
         found = await self._service.run(lambda: inspect_image(self._service.context, self.record.id))
         return json.dumps(found)

@@ -14,7 +14,7 @@ import sys
 
 from usercontainerd.base.errors import printable
 from usercontainerd.base.names import unit_name
-from usercontainerd.engine.lookup import SHORT_ID, container_id
+from usercontainerd.engine.containers.lookup import SHORT_ID, container_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

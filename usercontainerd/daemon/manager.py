@@ -5,10 +5,10 @@ from __future__ import annotations
 from usercontainerd import __version__
 from usercontainerd.base.errors import InvalidDefinition, NoSuchContainer, NoSuchImage
 from usercontainerd.daemon.server import Provider
-from usercontainerd.engine.containers import State
-from usercontainerd.engine.facts import count_subordinate_ids, lingers, list_controllers, list_features
-from usercontainerd.engine.local_images import find_image
-from usercontainerd.engine.lookup import resolve_name
+from usercontainerd.engine.containers.listing import State
+from usercontainerd.engine.containers.lookup import resolve_name
+from usercontainerd.engine.host.facts import count_subordinate_ids, lingers, list_controllers, list_features
+from usercontainerd.engine.images.local import find_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from usercontainerd.daemon.call import Call, Options
     from usercontainerd.daemon.image import ImageObject
     from usercontainerd.daemon.service import Service
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
 
 _COUNTS = ("Containers", "RunningContainers", "Images", "Jobs")
 POLICIES = ("always", "missing", "newer", "never")
@@ -234,7 +234,7 @@ class ManagerObject(Provider):
 
     async def _list_components(self, _call: Call, options: Options) -> dict[str, str]:
         options.finish()
-        from usercontainerd.engine.components import find_components, name_versions
+        from usercontainerd.engine.host.components import find_components, name_versions
 
         return await self._service.run(
             lambda: name_versions(find_components(self._context.paths.runtime_root))

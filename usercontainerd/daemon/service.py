@@ -23,7 +23,7 @@ from usercontainerd.daemon.manager import ManagerObject
 from usercontainerd.daemon.server import OBJECT_MANAGER, Server
 from usercontainerd.daemon.streams import Streams
 from usercontainerd.daemon.watching import watch_disk, watch_groups, watch_systemd
-from usercontainerd.engine.local_images import has_leftovers
+from usercontainerd.engine.images.local import has_leftovers
 from usercontainerd.systemd.manager import Manager
 
 TYPE_CHECKING = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from usercontainerd.base.names import is_container_name
-from usercontainerd.engine.lookup import definition_directories
+from usercontainerd.engine.containers.lookup import definition_directories
 from usercontainerd.kernel.inotify import DirectoryWatch
 from usercontainerd.runtime.health import health_directory
 from usercontainerd.systemd.manager import MANAGER, NAME, PATH

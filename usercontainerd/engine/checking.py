@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from usercontainerd.base.errors import StoreError, UsercontainerError
 from usercontainerd.base.names import is_container_name
 from usercontainerd.engine.definitions import read_definition
-from usercontainerd.engine.layer_checking import Identity, examine_layers, identify
-from usercontainerd.engine.local_images import empty_trash, find_image, open_images
+from usercontainerd.engine.images.layer_checking import Identity, examine_layers, identify
+from usercontainerd.engine.images.local import empty_trash, find_image, open_images
 from usercontainerd.store.blobs import MAX_BLOB
 from usercontainerd.store.checking import StoreCheck
 from usercontainerd.store.examination import examine_blob

@@ -10,8 +10,8 @@ from usercontainerd.definition.model import Definition
 from usercontainerd.definition.reader import load_definition
 from usercontainerd.definition.search import Found, find_definition
 from usercontainerd.definition.specifiers import Owner
+from usercontainerd.engine.containers.lookup import definition_directories as find_directories
 from usercontainerd.engine.context import Context
-from usercontainerd.engine.lookup import definition_directories as find_directories
 
 
 @dataclass(frozen=True)

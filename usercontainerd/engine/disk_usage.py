@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from usercontainerd.engine.image_users import find_users
-from usercontainerd.engine.local_images import open_images, start_worker
+from usercontainerd.engine.images.local import open_images, start_worker
+from usercontainerd.engine.images.users import find_users
 from usercontainerd.runtime.remains import layer_directory
 from usercontainerd.store.partial import measure_partials
 
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from usercontainerd.engine.containers import Container
+    from usercontainerd.engine.containers.listing import Container
     from usercontainerd.engine.context import Context
     from usercontainerd.store.images import ImageStore
     from usercontainerd.store.records import ImageRecord

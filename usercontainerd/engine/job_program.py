@@ -65,8 +65,8 @@ def write_notice(text: str) -> None:
 def pull(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """``reference``, ``policy``, ``platform``."""
     from usercontainerd.definition.pull_policy import PullPolicy
-    from usercontainerd.engine.endpoints import Conversation
-    from usercontainerd.engine.images import pull_image
+    from usercontainerd.engine.registries.endpoints import Conversation
+    from usercontainerd.engine.transfers.obtaining import pull_image
     from usercontainerd.oci.platform import parse_platform
 
     if request["policy"] not in tuple(PullPolicy):
@@ -85,7 +85,7 @@ def pull(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def load(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
     """From descriptor 0."""
-    from usercontainerd.engine.loading import load_images
+    from usercontainerd.engine.archives.loading import load_images
 
     loaded = load_images(context, None, progress=Reporter())
     return {
@@ -96,7 +96,7 @@ def load(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
 
 def save(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """``image`` as ``format``, to descriptor 0."""
-    from usercontainerd.engine.saving import SaveFormat, save_images
+    from usercontainerd.engine.archives.saving import SaveFormat, save_images
 
     if request["format"] not in (SaveFormat.DOCKER_ARCHIVE, SaveFormat.OCI_ARCHIVE):
         raise InvalidArgument(f'"{request["format"]}" is no format of an archive')
@@ -113,9 +113,9 @@ def save(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def import_archive(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """From descriptor 0, as ``reference``, with ``changes``."""
-    from usercontainerd.engine.changes import apply_changes
-    from usercontainerd.engine.image_names import plan_name
-    from usercontainerd.engine.importing import import_image
+    from usercontainerd.engine.archives.importing import import_image
+    from usercontainerd.engine.images.instructions import apply_changes
+    from usercontainerd.engine.images.names import plan_name
 
     name = plan_name(request["reference"]) if request["reference"] else None
     config = apply_changes(request["changes"])
@@ -125,7 +125,7 @@ def import_archive(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def push(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """``image`` to ``destination``, or to where its name says."""
-    from usercontainerd.engine.pushing import push_image
+    from usercontainerd.engine.transfers.pushing import push_image
 
     pushed = push_image(context, request["image"], request["destination"] or None, progress=Reporter())
     return {"reference": str(pushed.reference), "digest": str(pushed.digest)}
@@ -133,7 +133,7 @@ def push(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def login(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """``user`` at ``registry``, with the password from descriptor 0; kept if the registry takes it."""
-    from usercontainerd.engine.logins import (
+    from usercontainerd.engine.registries.logins import (
         LoginPlace,
         check_credentials,
         keep_login,
@@ -153,7 +153,7 @@ def login(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def logout(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """From ``registry``."""
-    from usercontainerd.engine.logins import LoginPlace, forget_login, parse_login_key
+    from usercontainerd.engine.registries.logins import LoginPlace, forget_login, parse_login_key
 
     key, _ = parse_login_key(request["registry"])
     if not forget_login(LoginPlace(context), key):
@@ -163,14 +163,14 @@ def logout(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def export(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """The root file system of container ``name``, to descriptor 0."""
-    from usercontainerd.engine.exporting import export_container
+    from usercontainerd.engine.containers.exporting import export_container
 
     return {"warnings": export_container(context, request["name"], path=None, stdout=0)}
 
 
 def copy_in(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """The archive from descriptor 0 into the directory ``path`` of container ``name``; ``exact``, ``overwrite``."""
-    from usercontainerd.engine.copying import ContainerPath, Copying, copy_archive_in
+    from usercontainerd.engine.copies.copying import ContainerPath, Copying, copy_archive_in
 
     where = ContainerPath(request["name"], request["path"])
     how = Copying(
@@ -181,7 +181,7 @@ def copy_in(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def copy_out(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """What is at ``path`` of container ``name`` as an archive to descriptor 0."""
-    from usercontainerd.engine.copying import ContainerPath, Copying, copy_archive_out
+    from usercontainerd.engine.copies.copying import ContainerPath, Copying, copy_archive_out
 
     where = ContainerPath(request["name"], request["path"])
     how = Copying(report=report_bytes(request["path"]))
@@ -198,7 +198,7 @@ def report_bytes(item: str) -> Callable[[int], object]:
 
 def commit(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """An image of container ``name``, called ``reference`` if that is not empty; see ``Commit`` for the rest."""
-    from usercontainerd.engine.committing import Commit, commit_container, parse_form
+    from usercontainerd.engine.containers.committing import Commit, commit_container, parse_form
 
     how = Commit(
         changes=request["changes"],
@@ -216,8 +216,8 @@ def commit(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def diff(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """What container ``name`` has changed, to descriptor 0: letter, blank, path and a NUL each."""
-    from usercontainerd.engine.archive_output import write_out
-    from usercontainerd.engine.container_changes import list_container_changes
+    from usercontainerd.engine.archives.output import write_out
+    from usercontainerd.engine.containers.differences import list_container_changes
 
     for change in list_container_changes(context, request["name"]):
         write_out(0, change.kind.encode() + b" " + change.path + b"\0", "the output")
@@ -226,7 +226,7 @@ def diff(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def prune(context: Context, request: dict[str, Any]) -> dict[str, Any]:
     """Images that nothing uses; ``all`` or those without a name."""
-    from usercontainerd.engine.image_removal import prune_images
+    from usercontainerd.engine.images.removal import prune_images
     from usercontainerd.systemd.manager import Manager
 
     address = dict(context.environment).get("DBUS_SESSION_BUS_ADDRESS")
@@ -258,15 +258,15 @@ def check(context: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 def doctor(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
     """What ``usercontainer doctor`` finds."""
-    from usercontainerd.engine.doctor import run_checks
+    from usercontainerd.engine.host.doctor import run_checks
 
     return {"findings": [finding.as_dict() for finding in run_checks(context)]}
 
 
 def sweep(context: Context, _request: dict[str, Any]) -> dict[str, Any]:
     """What killed processes have left."""
-    from usercontainerd.engine.local_images import sweep_leftovers
-    from usercontainerd.engine.sweeping import sweep_removed
+    from usercontainerd.engine.containers.sweeping import sweep_removed
+    from usercontainerd.engine.images.local import sweep_leftovers
 
     sweep_removed(context)
     sweep_leftovers(context)

@@ -66,7 +66,7 @@ def generate(environment: Mapping[str, str], uid: int, programs: Programs) -> tu
     if state and last.state == state:
         return last.entries
 
-    from usercontainerd.engine.containers import forget_ended_runs
+    from usercontainerd.engine.containers.listing import forget_ended_runs
     from usercontainerd.engine.context import build_context
     from usercontainerd.generator.conversion import convert_all
 

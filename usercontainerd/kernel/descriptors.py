@@ -1,4 +1,4 @@
-"""Which descriptors may go into a container as they are; why, says ``usercontainerd.engine.relay``."""
+"""Which descriptors may go into a container as they are; why, says ``usercontainerd.engine.containers.relay``."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ from usercontainerd.cli.completion_slot import Answer, Directive
 from usercontainerd.cli.images import FILTERS as IMAGE_FILTERS
 from usercontainerd.cli.options import Option, Options, Verb
 from usercontainerd.cli.selection import FILTERS as CONTAINER_FILTERS
-from usercontainerd.engine.containers import State
-from usercontainerd.engine.filters import KINDS, build_test
-from usercontainerd.engine.image_filters import PRUNE_KINDS, ImageFilters
-from usercontainerd.engine.image_users import ImageUsers
+from usercontainerd.engine.containers.filters import KINDS, build_test
+from usercontainerd.engine.containers.listing import State
+from usercontainerd.engine.images.filters import PRUNE_KINDS, ImageFilters
+from usercontainerd.engine.images.users import ImageUsers
 
 VERB = Verb(
     "move",
@@ -266,7 +266,7 @@ def test_containers(environment: dict[str, str]) -> None:
 
 
 def test_a_container_by_its_id(environment: dict[str, str]) -> None:
-    from usercontainerd.engine.lookup import container_id
+    from usercontainerd.engine.containers.lookup import container_id
 
     make_container(environment, "web")
     identity = container_id("web")

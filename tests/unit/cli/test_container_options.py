@@ -33,8 +33,8 @@ from usercontainerd.definition.model import (
     Security,
     WritableLayer,
 )
+from usercontainerd.engine.containers.creation import plan_container
 from usercontainerd.engine.context import build_context
-from usercontainerd.engine.creation import plan_container
 
 ENVIRONMENT = {"HOME": "/home/alice", "XDG_RUNTIME_DIR": "/run/user/1000", "COLOUR": "red"}
 

@@ -16,20 +16,23 @@ HEAVY = {
     "tempfile", "toml", "tomllib", "typing", "urllib",
 }  # fmt: skip
 EVERY = {"base", "base.errors", "base.names", "base.paths", "cli", "cli.call", "cli.main", "cli.options", "cli.output",
-         "engine", "engine.lookup", "kernel", "kernel.cgroups", "kernel.signals"}  # fmt: skip
+         "engine", "engine.containers", "engine.containers.lookup", "kernel", "kernel.cgroups",
+         "kernel.signals"}  # fmt: skip
 BUS = {"systemd", "systemd.bus", "systemd.journal", "systemd.manager", "systemd.message", "systemd.wire"}
 VERBS = {
-    "exec": EVERY | {"cli.execute", "engine.execution"},
+    "exec": EVERY | {"cli.execute", "engine.containers.execution"},
     "ps": EVERY | BUS | {"base.times", "cli.listing", "cli.ps", "cli.selection", "definition", "definition.search",
-                         "engine.containers", "kernel.idmap", "runtime", "runtime.health", "runtime.plan",
+                         "engine.containers.listing", "kernel.idmap", "runtime", "runtime.health", "runtime.plan",
                          "runtime.summary"},
-    "images": (EVERY - {"base.names", "engine", "engine.lookup", "kernel.cgroups", "kernel.signals"})
+    "images": (EVERY - {"base.names", "engine", "engine.containers", "engine.containers.lookup", "kernel.cgroups",
+                         "kernel.signals"})
               | {"base.sizes", "base.times", "base.typedjson", "cli.images", "cli.listing", "kernel.atomicfile",
                  "kernel.trees", "oci", "oci.digest", "oci.reference", "store", "store.blobs", "store.images",
                  "store.layers", "store.layout", "store.locks", "store.records"},
-    "start": EVERY | BUS | {"cli.lifecycle", "cli.selection", "engine.lifecycle"},
-    "stop": EVERY | BUS | {"cli.lifecycle", "cli.selection", "engine.lifecycle"},
-    "logs": EVERY | BUS | {"base.times", "cli.logs", "engine.lifecycle", "engine.logs", "kernel.spawning"},
+    "start": EVERY | BUS | {"cli.lifecycle", "cli.selection", "engine.containers.lifecycle"},
+    "stop": EVERY | BUS | {"cli.lifecycle", "cli.selection", "engine.containers.lifecycle"},
+    "logs": EVERY | BUS | {"base.times", "cli.logs", "engine.containers.lifecycle", "engine.containers.logs",
+                           "kernel.spawning"},
 }  # fmt: skip
 
 ALLOWED = {"images": {"enum", "json", "re"}}  # its records are JSON, and digests and names are checked

@@ -11,9 +11,9 @@ from usercontainerd.cli.image_tree import render_tree
 from usercontainerd.cli.images import describe_name, sort_lines
 from usercontainerd.cli.output import render_table, truncate
 from usercontainerd.cli.ps import describe_container, format_status
-from usercontainerd.engine.containers import Container, State
+from usercontainerd.engine.containers.listing import Container, State
 from usercontainerd.engine.disk_usage import ContainerUsage, DiskUsage, VolumeUsage
-from usercontainerd.engine.image_tree import LayerNode
+from usercontainerd.engine.images.tree import LayerNode
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.patterns import is_named
 from usercontainerd.runtime.summary import ExitRecord, Summary

@@ -16,7 +16,7 @@ from usercontainerd.cli import terminal
 from usercontainerd.cli.call import Call
 from usercontainerd.cli.options import Verb, parse_options
 from usercontainerd.cli.registry_options import ACCESS_OPTIONS, read_access
-from usercontainerd.engine.access import AS_CONFIGURED, RegistryAccess
+from usercontainerd.engine.registries.access import AS_CONFIGURED, RegistryAccess
 
 VERB = Verb("pull", "IMAGE", "", ACCESS_OPTIONS)
 

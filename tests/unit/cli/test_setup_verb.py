@@ -11,11 +11,11 @@ from usercontainerd.cli import setup as module
 from usercontainerd.cli.call import Call
 from usercontainerd.cli.options import parse_options
 from usercontainerd.cli.setup import SETUP, render_summary, run_setup
-from usercontainerd.engine import setup_check
-from usercontainerd.engine.setup import Act, Step
-from usercontainerd.engine.setup_check import Inspection, Problem
-from usercontainerd.engine.setup_plan import Scope, plan_places
-from usercontainerd.engine.setup_record import Record
+from usercontainerd.engine.setup import check as setup_check
+from usercontainerd.engine.setup.check import Inspection, Problem
+from usercontainerd.engine.setup.placing import Act, Step
+from usercontainerd.engine.setup.plan import Scope, plan_places
+from usercontainerd.engine.setup.record import Record
 
 
 def call(tmp_path: Path, *words: str) -> Call:

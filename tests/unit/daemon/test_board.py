@@ -11,7 +11,7 @@ from dbus_next import Variant
 
 from usercontainerd.daemon import board as module
 from usercontainerd.daemon.board import Board
-from usercontainerd.engine.containers import State
+from usercontainerd.engine.containers.listing import State
 from usercontainerd.systemd.manager import UnitStatus
 
 

@@ -9,7 +9,7 @@ import pytest
 from dbus_next import SignatureTree
 
 from usercontainerd.daemon.description import Emits, find_descriptions, read_interface
-from usercontainerd.engine.facts import list_features
+from usercontainerd.engine.host.facts import list_features
 
 TOP = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (TOP / "dbus").glob("*.xml"))

@@ -20,7 +20,7 @@ from usercontainerd.daemon.logbook import (
     note,
     start_logging,
 )
-from usercontainerd.engine.lookup import container_id
+from usercontainerd.engine.containers.lookup import container_id
 
 
 class Journal:

@@ -13,9 +13,9 @@ from tests.support.archives import SMALL_LAYER, Layout, build_docker_archive, pa
 from tests.support.fakeregistry import OCI_INDEX, OCI_MANIFEST, digest_of
 from usercontainerd.base.errors import UsercontainerError
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine.archive_input import make_seekable
-from usercontainerd.engine.archive_members import TarMembers
-from usercontainerd.engine.loading import list_archive
+from usercontainerd.engine.archives.input import make_seekable
+from usercontainerd.engine.archives.loading import list_archive
+from usercontainerd.engine.archives.members import TarMembers
 from usercontainerd.oci.manifest import Index, parse_manifest
 from usercontainerd.store.layout import Store
 

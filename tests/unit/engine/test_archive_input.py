@@ -16,8 +16,8 @@ import pytest
 
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, StoreError
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine import archive_input
-from usercontainerd.engine.archive_input import make_seekable
+from usercontainerd.engine.archives import input as archive_input
+from usercontainerd.engine.archives.input import make_seekable
 from usercontainerd.store.layout import Store
 
 HEADER = tarfile.TarInfo("file").tobuf()

@@ -11,8 +11,8 @@ import pytest
 from tests.support.fakeregistry import build_tar, digest_of, file, member
 from tests.support.images import Member
 from usercontainerd.base.errors import DigestMismatch, InvalidArgument, InvalidFormat
-from usercontainerd.engine import archive_members
-from usercontainerd.engine.archive_members import DirectoryMembers, TarMembers, clean_name, copy_checked
+from usercontainerd.engine.archives import members as archive_members
+from usercontainerd.engine.archives.members import DirectoryMembers, TarMembers, clean_name, copy_checked
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.manifest import Descriptor
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.fakeregistry import digest_of
 from usercontainerd.base.errors import InvalidArgument, StoreError
-from usercontainerd.engine.archive_output import (
+from usercontainerd.engine.archives.output import (
     DirectoryOutput,
     TarOutput,
     build_header,

@@ -21,14 +21,14 @@ from tests.support.archives import (
 )
 from tests.support.fakeregistry import OCI_INDEX, OCI_MANIFEST, digest_of
 from usercontainerd.base.errors import DigestMismatch, InvalidFormat, NoSuchImage
-from usercontainerd.engine.archive_members import DirectoryMembers, TarMembers
-from usercontainerd.engine.loading import (
+from usercontainerd.engine.archives.loading import (
     ArchivedImage,
     choose_archived,
     list_archive,
     name_layout_image,
     split_transport,
 )
+from usercontainerd.engine.archives.members import DirectoryMembers, TarMembers
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.manifest import Descriptor, Manifest, parse_manifest
 

@@ -11,8 +11,8 @@ import pytest
 from usercontainerd.base.errors import InUse, InvalidArgument, InvalidDefinition, NoSuchContainer
 from usercontainerd.base.paths import Paths
 from usercontainerd.base.programs import Programs
-from usercontainerd.engine import autostart
-from usercontainerd.engine.autostart import (
+from usercontainerd.engine.containers import autostart
+from usercontainerd.engine.containers.autostart import (
     choice_path,
     disable_autostart,
     enable_autostart,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from usercontainerd.base.errors import InvalidArgument
-from usercontainerd.engine.changes import apply_changes
-from usercontainerd.engine.importing import build_configuration
+from usercontainerd.engine.archives.importing import build_configuration
+from usercontainerd.engine.images.instructions import apply_changes
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.oci.image import parse_image_configuration
 from usercontainerd.oci.platform import Platform

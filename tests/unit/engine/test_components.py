@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from usercontainerd.engine import components
-from usercontainerd.engine.components import ask_version, find_components, name_versions, parse_version
+from usercontainerd.engine.host import components
+from usercontainerd.engine.host.components import ask_version, find_components, name_versions, parse_version
 
 
 @pytest.mark.parametrize(

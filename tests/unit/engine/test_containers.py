@@ -11,15 +11,23 @@ import pytest
 
 from usercontainerd.base.errors import InvalidArgument, NoSuchContainer, NotRunning
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine import containers, lookup
-from usercontainerd.engine.containers import (
+from usercontainerd.engine.containers import listing as containers
+from usercontainerd.engine.containers import lookup
+from usercontainerd.engine.containers.listing import (
     State,
     derive_state,
     list_containers,
     select_containers,
     summary_cache,
 )
-from usercontainerd.engine.lookup import container_id, find_init, get_init, is_known, list_known, resolve_name
+from usercontainerd.engine.containers.lookup import (
+    container_id,
+    find_init,
+    get_init,
+    is_known,
+    list_known,
+    resolve_name,
+)
 from usercontainerd.runtime.plan import stamp_path
 from usercontainerd.runtime.summary import ExitRecord, Summary, exit_file, render_exit, render_summary
 from usercontainerd.systemd.manager import UnitStatus

@@ -9,8 +9,13 @@ import pytest
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.base.names import is_container_name
 from usercontainerd.definition.model import Definition, Port
-from usercontainerd.engine.creation import complete_definition, find_free_port, pin_image, plan_exposed_ports
-from usercontainerd.engine.naming import generate_name
+from usercontainerd.engine.containers.creation import (
+    complete_definition,
+    find_free_port,
+    pin_image,
+    plan_exposed_ports,
+)
+from usercontainerd.engine.containers.naming import generate_name
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform

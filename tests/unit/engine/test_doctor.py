@@ -9,20 +9,28 @@ import pytest
 
 from usercontainerd.base.errors import InvalidFormat
 from usercontainerd.cli.doctor import render_findings
-from usercontainerd.engine import doctor
-from usercontainerd.engine.doctor import Finding, Verdict, fine, has_missing, lost, missing, plan_installation
-from usercontainerd.engine.host_checks import (
+from usercontainerd.engine.host import doctor
+from usercontainerd.engine.host.doctor import (
+    Finding,
+    Verdict,
+    fine,
+    has_missing,
+    lost,
+    missing,
+    plan_installation,
+)
+from usercontainerd.engine.host.host_checks import (
     find_file_system,
     judge_kernel,
     judge_subordinate_ids,
     judge_user_namespaces,
 )
-from usercontainerd.engine.installation import Copy
-from usercontainerd.engine.session_checks import judge_controllers, judge_setup, judge_units
-from usercontainerd.engine.setup_check import Effect, Inspection, Problem
-from usercontainerd.engine.setup_plan import Installed, Scope, plan_places
-from usercontainerd.engine.setup_record import Record
-from usercontainerd.engine.tool_checks import judge_crun, judge_pasta, judge_policy
+from usercontainerd.engine.host.session_checks import judge_controllers, judge_setup, judge_units
+from usercontainerd.engine.host.tool_checks import judge_crun, judge_pasta, judge_policy
+from usercontainerd.engine.setup.check import Effect, Inspection, Problem
+from usercontainerd.engine.setup.installation import Copy
+from usercontainerd.engine.setup.plan import Installed, Scope, plan_places
+from usercontainerd.engine.setup.record import Record
 from usercontainerd.trust.policy import parse_policy
 
 FINE, LOST, MISSING = Verdict.FINE, Verdict.LOST, Verdict.MISSING

@@ -16,9 +16,9 @@ from usercontainerd.base.errors import (
     StoreError,
     UsercontainerError,
 )
-from usercontainerd.engine import registry_source
-from usercontainerd.engine.access import AS_CONFIGURED
-from usercontainerd.engine.endpoints import Conversation, choose_meaning, try_candidates
+from usercontainerd.engine.registries import source as registry_source
+from usercontainerd.engine.registries.access import AS_CONFIGURED
+from usercontainerd.engine.registries.endpoints import Conversation, choose_meaning, try_candidates
 from usercontainerd.oci.reference import parse_reference
 from usercontainerd.registry.configuration import (
     Alias,

@@ -10,9 +10,9 @@ import pytest
 
 from usercontainerd.base.errors import InvalidArgument, RuntimeFailure
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine.exec_process import plan_exec_capabilities, plan_process
-from usercontainerd.engine.execution import ExecRequest, describe_process
-from usercontainerd.engine.lookup import Init
+from usercontainerd.engine.containers.exec_process import plan_exec_capabilities, plan_process
+from usercontainerd.engine.containers.execution import ExecRequest, describe_process
+from usercontainerd.engine.containers.lookup import Init
 from usercontainerd.runtime.capabilities import DEFAULT_CAPABILITIES
 from usercontainerd.runtime.failure import explain_crun_failure
 

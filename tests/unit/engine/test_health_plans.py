@@ -9,7 +9,7 @@ from usercontainerd.definition.model import Definition, Health, HealthAction
 from usercontainerd.definition.specifiers import Owner
 from usercontainerd.definition.toml_reader import SourceText, parse_definition
 from usercontainerd.definition.toml_writer import render_definition
-from usercontainerd.engine.health_plans import find_health_plan
+from usercontainerd.engine.containers.health_plans import find_health_plan
 from usercontainerd.oci.image import Healthcheck, ImageConfiguration
 from usercontainerd.oci.platform import Platform
 

@@ -11,15 +11,15 @@ import pytest
 from usercontainerd.base.errors import InUse, InvalidArgument, InvalidReference, NoSuchImage
 from usercontainerd.base.programs import find_programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.image_family import ImageFamily
-from usercontainerd.engine.image_filters import ImageFilters
-from usercontainerd.engine.image_history import MISSING, read_history
-from usercontainerd.engine.image_inspection import inspect_image
-from usercontainerd.engine.image_names import plan_name, tag_image, untag_image
-from usercontainerd.engine.image_removal import Removed, prune_images, remove_image
-from usercontainerd.engine.image_tree import build_tree
-from usercontainerd.engine.image_users import ImageUsers
-from usercontainerd.engine.local_images import open_images
+from usercontainerd.engine.images.family import ImageFamily
+from usercontainerd.engine.images.filters import ImageFilters
+from usercontainerd.engine.images.history import MISSING, read_history
+from usercontainerd.engine.images.inspection import inspect_image
+from usercontainerd.engine.images.local import open_images
+from usercontainerd.engine.images.names import plan_name, tag_image, untag_image
+from usercontainerd.engine.images.removal import Removed, prune_images, remove_image
+from usercontainerd.engine.images.tree import build_tree
+from usercontainerd.engine.images.users import ImageUsers
 from usercontainerd.oci.digest import Digest, compute_digest
 from usercontainerd.store.records import ImageRecord, NameRecord
 
@@ -135,7 +135,7 @@ def test_pruning_takes_what_has_stopped_halfway(context: Context) -> None:
 
 
 def test_an_image_that_got_another_name_meanwhile(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    from usercontainerd.engine import image_removal
+    from usercontainerd.engine.images import removal as image_removal
 
     image = add(context, "a", "x")
 

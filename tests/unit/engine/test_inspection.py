@@ -7,7 +7,7 @@ import json
 import pytest
 
 from usercontainerd.definition.model import Definition
-from usercontainerd.engine.inspection import describe_config
+from usercontainerd.engine.containers.inspection import describe_config
 from usercontainerd.oci.image import ImageConfiguration
 from usercontainerd.oci.platform import Platform
 

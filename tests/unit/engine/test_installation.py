@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.errors import InvalidArgument
-from usercontainerd.engine.installation import (
+from usercontainerd.engine.setup.installation import (
     RULES,
     SOURCES,
     Copy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from usercontainerd.base.errors import InvalidArgument
-from usercontainerd.engine.killing import parse_signal
+from usercontainerd.engine.containers.killing import parse_signal
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ import pytest
 
 from usercontainerd.base.errors import InUse, SystemdError
 from usercontainerd.base.programs import Programs
-from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.lifecycle import (
+from usercontainerd.engine.containers.lifecycle import (
     is_idle,
     remove_container,
     restart_container,
     start_container,
     stop_containers,
 )
+from usercontainerd.engine.context import Context, build_context
 from usercontainerd.systemd.bus import BusError
 from usercontainerd.systemd.manager import NO_SUCH_UNIT, Manager, UnitStatus
 from usercontainerd.systemd.message import MEMBER, SIGNAL, Message

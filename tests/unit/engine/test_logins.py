@@ -9,7 +9,7 @@ import pytest
 from usercontainerd.base.errors import InvalidArgument, InvalidReference
 from usercontainerd.base.programs import Programs
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.logins import LoginPlace, parse_login_key
+from usercontainerd.engine.registries.logins import LoginPlace, parse_login_key
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine.logs import LogRequest, parse_time, plan_log, render_timestamped
+from usercontainerd.engine.containers.logs import LogRequest, parse_time, plan_log, render_timestamped
 
 NOW = 1_700_000_000.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine.made_forms import MadeForms
+from usercontainerd.engine.images.made_forms import MadeForms
 from usercontainerd.oci.conversion import ManifestForm
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.oci.manifest import Descriptor

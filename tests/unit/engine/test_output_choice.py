@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.definition.model import Definition, Mount, MountType, Output
-from usercontainerd.engine.output_choice import OutputChoice, choose_output
+from usercontainerd.engine.containers.output_choice import OutputChoice, choose_output
 from usercontainerd.runtime.identity import Identity
 from usercontainerd.runtime.streamnames import Command
 

@@ -12,9 +12,9 @@ import pytest
 from tests.support.fakeregistry import digest_of
 from usercontainerd.base.errors import InvalidArgument, InvalidFormat, InvalidReference, NoSuchImage
 from usercontainerd.base.programs import Programs
+from usercontainerd.engine.archives.podman_store import PodmanSource, find_podman_store, name_big_data
+from usercontainerd.engine.archives.storage_import import choose_stored, locate_graphroot
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.podman_store import PodmanSource, find_podman_store, name_big_data
-from usercontainerd.engine.storage_import import choose_stored, locate_graphroot
 from usercontainerd.oci.digest import Digest
 from usercontainerd.store.worker import Worker
 

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from usercontainerd.base.errors import Cancelled
-from usercontainerd.engine import prepare_program
-from usercontainerd.engine.prepare_program import UnitProgress
+from usercontainerd.engine.containers import prepare_program
+from usercontainerd.engine.containers.prepare_program import UnitProgress
 
 
 def test_several_layers_never_go_backwards(monkeypatch: pytest.MonkeyPatch) -> None:

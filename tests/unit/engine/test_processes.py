@@ -9,9 +9,9 @@ import pytest
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.cli.port import read_ports
 from usercontainerd.cli.stats import describe_usage
-from usercontainerd.engine import usage as usage_module
-from usercontainerd.engine.containers import Container, State
-from usercontainerd.engine.processes import (
+from usercontainerd.engine.containers import usage as usage_module
+from usercontainerd.engine.containers.listing import Container, State
+from usercontainerd.engine.containers.processes import (
     COLUMNS,
     DEFAULT,
     map_id,
@@ -21,7 +21,7 @@ from usercontainerd.engine.processes import (
     show_span,
     show_terminal,
 )
-from usercontainerd.engine.usage import Usage
+from usercontainerd.engine.containers.usage import Usage
 from usercontainerd.kernel.processes import Process
 from usercontainerd.runtime.summary import Summary
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from usercontainerd.base.errors import InvalidArgument, InvalidReference
-from usercontainerd.engine.push_layers import LayerWishes
-from usercontainerd.engine.pushing import PushOptions, plan_destination, plan_wishes
+from usercontainerd.engine.transfers.push_layers import LayerWishes
+from usercontainerd.engine.transfers.pushing import PushOptions, plan_destination, plan_wishes
 from usercontainerd.oci.conversion import ManifestForm
 from usercontainerd.oci.digest import compute_digest
 from usercontainerd.oci.manifest import Descriptor

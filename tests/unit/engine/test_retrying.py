@@ -7,7 +7,7 @@ import time
 import pytest
 
 from usercontainerd.base.errors import NoSuchImage, RegistryError, UsercontainerError
-from usercontainerd.engine.retrying import Retry
+from usercontainerd.engine.transfers.retrying import Retry
 
 
 class Flaky:

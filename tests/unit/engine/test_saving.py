@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.archives import build_configuration
 from tests.support.fakeregistry import digest_of
-from usercontainerd.engine.saving import SavedImage, build_oci_manifest, merge_entries
+from usercontainerd.engine.archives.saving import SavedImage, build_oci_manifest, merge_entries
 from usercontainerd.oci.conversion import convert_layer_type
 from usercontainerd.oci.digest import Digest
 from usercontainerd.oci.manifest import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Manifest, parse_manifest

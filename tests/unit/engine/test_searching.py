@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from usercontainerd.base.errors import InvalidArgument
-from usercontainerd.engine.searching import build_result, parse_search_filter, split_term
+from usercontainerd.engine.registries.searching import build_result, parse_search_filter, split_term
 from usercontainerd.registry.listing import Found
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from usercontainerd.engine import selinux_checks
-from usercontainerd.engine.doctor import Verdict
-from usercontainerd.engine.selinux_checks import (
+from usercontainerd.engine.host import selinux_checks
+from usercontainerd.engine.host.doctor import Verdict
+from usercontainerd.engine.host.selinux_checks import (
     READ_ONLY,
     TYPES,
     WRITABLE,

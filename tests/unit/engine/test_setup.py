@@ -14,20 +14,23 @@ import pytest
 
 from usercontainerd.base.errors import AlreadyExists, HostError, InvalidFormat, StoreError
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine import setup, setup_check, setup_copy, setup_running
-from usercontainerd.engine.installation import SOURCES, Copy
-from usercontainerd.engine.setup import Act, Step, apply_setup, plan_changes, remove_setup
-from usercontainerd.engine.setup_check import Effect, check_interpreter, check_setup, find_effect
-from usercontainerd.engine.setup_copy import (
+from usercontainerd.engine.setup import check as setup_check
+from usercontainerd.engine.setup import copy as setup_copy
+from usercontainerd.engine.setup import placing as setup
+from usercontainerd.engine.setup import running as setup_running
+from usercontainerd.engine.setup.check import Effect, check_interpreter, check_setup, find_effect
+from usercontainerd.engine.setup.copy import (
     check_for_all,
     find_closed,
     find_locations,
     read_sources,
     walk_way,
 )
-from usercontainerd.engine.setup_plan import Installed, Places, Plan, Scope, plan_places, plan_setup
-from usercontainerd.engine.setup_record import Record, read_record
-from usercontainerd.engine.setup_running import find_running
+from usercontainerd.engine.setup.installation import SOURCES, Copy
+from usercontainerd.engine.setup.placing import Act, Step, apply_setup, plan_changes, remove_setup
+from usercontainerd.engine.setup.plan import Installed, Places, Plan, Scope, plan_places, plan_setup
+from usercontainerd.engine.setup.record import Record, read_record
+from usercontainerd.engine.setup.running import find_running
 
 TOP = Path(__file__).resolve().parents[3]
 

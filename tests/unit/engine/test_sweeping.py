@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.paths import Paths
-from usercontainerd.engine.sweeping import find_candidates
+from usercontainerd.engine.containers.sweeping import find_candidates
 from usercontainerd.runtime.removal import mark_for_removal, remove_everything
 
 

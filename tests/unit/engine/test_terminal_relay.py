@@ -10,7 +10,7 @@ import sys
 import termios
 from pathlib import Path
 
-from usercontainerd.engine.terminal_relay import TerminalRelay
+from usercontainerd.engine.containers.terminal_relay import TerminalRelay
 from usercontainerd.kernel.descriptors import find_unfit
 
 TOP = Path(__file__).resolve().parents[3]
@@ -23,7 +23,7 @@ def test_size_and_modes() -> None:
     before = termios.tcgetattr(inner)
     script = (
         "import fcntl, os, termios, tty\n"
-        "from usercontainerd.engine.terminal_relay import TerminalRelay\n"
+        "from usercontainerd.engine.containers.terminal_relay import TerminalRelay\n"
         "master, slave = os.openpty()\n"
         "relay = TerminalRelay(master, interactive=True)\n"
         "relay.resize()\n"

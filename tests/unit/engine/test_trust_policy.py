@@ -12,7 +12,7 @@ from usercontainerd.base.errors import InvalidArgument, InvalidFormat
 from usercontainerd.base.programs import Programs
 from usercontainerd.cli.image_trust import render_line
 from usercontainerd.engine.context import Context, build_context
-from usercontainerd.engine.trust_policy import (
+from usercontainerd.engine.registries.trust_policy import (
     TrustLine,
     build_requirements,
     check_trust_scope,

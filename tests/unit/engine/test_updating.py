@@ -8,7 +8,7 @@ import pytest
 
 from usercontainerd.base.errors import InvalidArgument
 from usercontainerd.definition.model import Definition, Resources, Restart
-from usercontainerd.engine.updating import Changes, apply_changes, describe_keys, plan_swap
+from usercontainerd.engine.containers.updating import Changes, apply_changes, describe_keys, plan_swap
 
 MIB = 1 << 20
 BACKOFF = (("RestartSec", ("100ms",)), ("RestartSteps", ("10",)), ("RestartMaxDelaySec", ("1min",)))

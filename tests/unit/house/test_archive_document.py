@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from tests.native.test_load import HOSTILE
-from usercontainerd.engine import archive_input, archive_members, docker_archives
+from usercontainerd.engine.archives import docker as docker_archives
+from usercontainerd.engine.archives import input as archive_input
+from usercontainerd.engine.archives import members as archive_members
 from usercontainerd.oci.manifest import MAX_LAYERS, MAX_MANIFEST
 from usercontainerd.store import archive_inflate, tarsplit
 

@@ -14,7 +14,7 @@ LONG_MODULES = {
 }
 LONG_FUNCTIONS = {
     (
-        "usercontainerd/engine/images.py",
+        "usercontainerd/engine/transfers/obtaining.py",
         "pull_image",
     ): 75,  # a third is its signature, which has every choice of a pull
 }

@@ -71,11 +71,11 @@ def test_the_daemon_starts_without_what_most_callers_do_not_need() -> None:
     }
     assert not project_modules(modules) & {
         "definition.reader",
-        "engine.creation",
-        "engine.doctor",
-        "engine.image_removal",
-        "engine.inspection",
-        "engine.summaries",
+        "engine.containers.creation",
+        "engine.host.doctor",
+        "engine.images.removal",
+        "engine.containers.inspection",
+        "engine.containers.summaries",
         "registry.client",
     }
     program = (TOP / "libexec/usercontainerd").read_text()
@@ -84,7 +84,7 @@ def test_the_daemon_starts_without_what_most_callers_do_not_need() -> None:
 
 def test_a_health_check_imports_little() -> None:
     """It runs every few seconds, of every container that has one; os is what a fork in Python costs anyway."""
-    modules = loaded_modules("import usercontainerd.engine.health_program")
+    modules = loaded_modules("import usercontainerd.engine.containers.health_program")
     assert not modules & (HEAVY - {"os"})
     assert project_modules(modules) == {
         "base",
@@ -92,9 +92,10 @@ def test_a_health_check_imports_little() -> None:
         "base.names",
         "base.paths",
         "engine",
-        "engine.execution",
-        "engine.health_program",
-        "engine.lookup",
+        "engine.containers",
+        "engine.containers.execution",
+        "engine.containers.health_program",
+        "engine.containers.lookup",
         "kernel",
         "kernel.atomicfile",
         "kernel.cgroups",

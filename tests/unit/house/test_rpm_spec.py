@@ -7,7 +7,7 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from usercontainerd.engine.installation import RULES, Kind, select_names
+from usercontainerd.engine.setup.installation import RULES, Kind, select_names
 
 TOP = Path(__file__).resolve().parents[3]
 SPEC = (TOP / "packaging/rpm/usercontainerd.spec").read_text()

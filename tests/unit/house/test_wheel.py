@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from usercontainerd.base.programs import SHIPPED
-from usercontainerd.engine.installation import RULES, Kind, select_names
+from usercontainerd.engine.setup.installation import RULES, Kind, select_names
 
 TOP = Path(__file__).resolve().parents[3]
 # A checkout's own, and what tools leave in it.
@@ -77,7 +77,7 @@ def test_every_source_directory_has_its_file_in_some_rule() -> None:
         if (TOP / source).is_dir():
             names = {path.name for path in (TOP / source).iterdir() if path.is_file()}
             taken = {name for rule in RULES if rule.source == source for name in select_names(rule, names)}
-            assert names - taken == set(), f"{source}: no rule of engine/installation.py takes it"
+            assert names - taken == set(), f"{source}: no rule of engine/setup/installation.py takes it"
 
 
 def test_a_wheel_made_of_the_sdist_is_the_same(

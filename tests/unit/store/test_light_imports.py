@@ -45,5 +45,5 @@ def test_the_worker_needs_no_network() -> None:
 
 
 def test_pulling_is_loaded_only_when_it_is_needed() -> None:
-    modules = loaded("import usercontainerd.engine.images")
+    modules = loaded("import usercontainerd.engine.transfers.obtaining")
     assert not modules & {"requests", "urllib3", "ssl", "http", "asyncio", "tomllib"}

@@ -12,8 +12,16 @@ import pytest
 
 from tests.support.fakeregistry import build_tar, file, member
 from usercontainerd.base.errors import AlreadyExists, InvalidFormat, NoSuchFile, UsercontainerError
-from usercontainerd.engine.copy_paths import DIRECTORY, FILE, STREAM, Source, Target, find_place, open_target
-from usercontainerd.engine.copy_streams import ArchiveSource, write_target
+from usercontainerd.engine.copies.paths import (
+    DIRECTORY,
+    FILE,
+    STREAM,
+    Source,
+    Target,
+    find_place,
+    open_target,
+)
+from usercontainerd.engine.copies.streams import ArchiveSource, write_target
 from usercontainerd.store.archive import TreeArchiver
 from usercontainerd.store.overlay import MergedDirectory
 from usercontainerd.store.tarreader import TarReader

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from usercontainerd.base.errors import InvalidFormat, PullDenied, RegistryError
-from usercontainerd.engine.signature_fetching import parse_signature_list
+from usercontainerd.engine.registries.signature_fetching import parse_signature_list
 from usercontainerd.oci.reference import parse_reference
 from usercontainerd.trust.evaluation import Evaluation, Tools
 from usercontainerd.trust.gpg import Keyring, check_status, parse_status

@@ -1,0 +1,1 @@
+"""Images in files and in other tools' stores: load, save, import."""

@@ -1,0 +1,1 @@
+"""Containers: made, prepared, started, watched, changed and removed."""

@@ -1,0 +1,1 @@
+"""Files between containers and elsewhere: ``cp``."""

@@ -1,0 +1,1 @@
+"""What ends up where when this project is installed, and ``setup``."""
