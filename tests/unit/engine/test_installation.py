@@ -82,6 +82,11 @@ def test_units_name_the_programs_of_their_copy() -> None:
     )
 
 
+def test_a_job_killed_for_memory_does_not_end_the_service() -> None:
+    """By default systemd would stop it, and with it all other jobs."""
+    assert "OOMPolicy=continue" in (TOP / "units/usercontainerd.service").read_text().splitlines()
+
+
 def test_other_files_stay_as_they_are() -> None:
     copy = Copy("/x", ("/y",), "/z")
     for rule in RULES:
