@@ -22,12 +22,14 @@ def list_features() -> list[str]:
         "definitions",
         "diff",
         "exec",
+        "healthchecks",
         "images",
         "logs",
         "pause",
         "policy",
         "registries",
         "statistics",
+        "update",
         "update-available",
     ]
 
