@@ -260,6 +260,28 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in cache.find_cache_directory().iterdir()] == ["locks"]
 
 
+def test_a_tree_that_another_removes_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine's keeper ends while another process sweeps."""
+    tree = tmp_path / "tree"
+    for number in range(5):
+        (tree / str(number)).mkdir(parents=True)
+    really = os.rmdir
+    taken: list[str] = []
+
+    def be_late(path: str, **options: int | None) -> None:
+        if not taken:
+            taken.append(path)
+            really(path, **options)
+        really(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", be_late)
+    cache.remove_tree(tree)
+    assert taken and not tree.exists()
+    cache.remove_tree(tree)
+
+
 def test_the_installer_places_and_rewrites(tmp_path: Path) -> None:
     checkout, root = tmp_path / "checkout", tmp_path / "root"
     for path, text in {

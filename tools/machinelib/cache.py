@@ -123,13 +123,15 @@ def _build_stage(final: Path, build: Callable[[Path], None]) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory tree, whatever modes its directories have; nothing there is fine."""
-    if not path.exists():
-        return
-    if os.geteuid() != 0:
-        for directory, _, _ in os.walk(path):
-            os.chmod(directory, 0o700)
-    shutil.rmtree(path)
+    """Remove a directory tree, whatever modes its directories have; nothing there is fine, nor is it an error if
+    another process removes it at the same time.
+    """
+    while path.exists():
+        with suppress(FileNotFoundError):
+            if os.geteuid() != 0:
+                for directory, _, _ in os.walk(path):
+                    os.chmod(directory, 0o700)
+            shutil.rmtree(path)
 
 
 def clean_artifacts(is_stale: Callable[[str, float], bool]) -> list[str]:
