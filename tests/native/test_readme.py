@@ -81,7 +81,9 @@ def test_a_container_in_four_lines(docker_io: ImageMaker) -> None:
         assert '"output": "' in sh("usercontainer inspect app")
         assert sh("usercontainer verify") == "1 definition verified, no problem found\n"
     finally:
-        sh("systemctl --user stop container@app")
+        sh(
+            "systemctl --user stop container@app; systemctl --user reset-failed container@app 2>/dev/null || true"
+        )
         DEFINITION.unlink()
         sh("systemctl --user daemon-reload")
     assert docker_io.registry

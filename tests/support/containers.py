@@ -129,6 +129,8 @@ class Container:
         run("systemctl", "--user", "reset-failed", self.unit, check=False)
         self.path.unlink(missing_ok=True)
         shutil.rmtree(self._drop_in.parent, ignore_errors=True)
+        # That of a check which only the image knows is made at the start.
+        (self._drop_in.parents[1] / f"container-health@{self.name}.timer").unlink(missing_ok=True)
 
 
 def run_all(definitions: Mapping[str, str], *, at_once: int = 8) -> dict[str, str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 JOURNALCTL = "/usr/bin/journalctl"
+UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"  # sd-messages.h, SD_MESSAGE_UNIT_FAILURE_RESULT
 LONGEST_TAIL = 64 * 1024  # bytes; what explains a failure fits
 
 
@@ -69,6 +70,14 @@ def plan_run(invocation: str, identifier: str, *, since: str, lines: int) -> lis
             f"SYSLOG_IDENTIFIER={identifier}",
             "_TRANSPORT=stdout",
         ),
+    ]
+
+
+def plan_failure(invocation: str) -> list[str]:
+    """Return the command that prints what systemd says of the end of a run that failed."""
+    return [
+        *(JOURNALCTL, "--quiet", "--no-pager", "--output=cat", "--lines=1"),
+        *(f"USER_INVOCATION_ID={invocation}", f"MESSAGE_ID={UNIT_FAILED}"),
     ]
 
 

@@ -10,7 +10,7 @@ from usercontainerd.definition.model import MountType, Output
 from usercontainerd.runtime.lesson import ASK, NONE, PIPE, read_lesson, write_lesson
 from usercontainerd.runtime.specification import DEFAULT_PATH
 from usercontainerd.runtime.streamnames import Command, Search, split_words
-from usercontainerd.systemd.journal import plan_run, read_last_lines
+from usercontainerd.systemd.journal import plan_failure, plan_run, read_last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ REASON_FAILED = "a run failed that had the journal's socket: what it wrote has t
 # strerror(3) of it in the C libraries of images, and its name as Node.js and Go show it
 SIGNS = ("No such device or address", "ENXIO", "no such device or address")
 LAST_LINES = 50
+JOURNAL_PATIENCE = 5  # seconds for a journal that is behind
 _CONFIGURATION_PARTS = frozenset(("conf", "conf.d", "config", "docker-entrypoint.d", "etc"))
 _CONFIGURATION_SUFFIXES = (".cfg", ".cnf", ".conf", ".ini", ".sh", ".toml", ".xml", ".yaml", ".yml")
 
@@ -76,7 +77,8 @@ def learn_from_failure(
     if kind == ASK:
         since, _, invocation = subject.partition(" ")
         command = plan_run(invocation, definition.name, since=since, lines=LAST_LINES)
-        kind, subject = (PIPE if _has_sign(command) else NONE), image
+        found = _has_sign(command, plan_failure(invocation))
+        kind, subject = (PIPE if found else NONE), image
         write_lesson(data, kind, subject)
         if kind == PIPE:
             remedy = (
@@ -90,14 +92,23 @@ def learn_from_failure(
     return REASON_FAILED if (kind, subject) == (PIPE, image) else ""
 
 
-def _has_sign(command: Sequence[str]) -> bool:
-    """Look for the words of ENXIO; a unit that restarts at once may be ahead of the journal."""
-    for attempt in range(3):
-        if attempt:
-            time.sleep(0.2)
-        if any(sign in line for line in read_last_lines(command) for sign in SIGNS):
+def _has_sign(command: Sequence[str], end: Sequence[str]) -> bool:
+    """Look for the words of ENXIO; a unit that restarts at once may be ahead of the journal.
+
+    When what systemd says of the ``end`` is there, what the run has written before will be, too, in a moment.
+    """
+    for _ in range(JOURNAL_PATIENCE * 10):
+        is_complete = bool(read_last_lines(end))
+        if _look_for_sign(command):
             return True
+        time.sleep(0.1)
+        if is_complete:
+            return _look_for_sign(command)
     return False
+
+
+def _look_for_sign(command: Sequence[str]) -> bool:
+    return any(sign in line for line in read_last_lines(command) for sign in SIGNS)
 
 
 def choose_output(
