@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -390,3 +391,26 @@ def test_one_who_floods_and_never_reads_holds_up_nobody() -> None:
         finally:
             flooder.kill()
     assert call_manager("ListContainers", "a{sv}", "0")
+
+
+def test_systemd_hears_the_service_and_not_what_it_runs(container: Make) -> None:
+    """Its own state is told; of a child's words systemd would complain, and take none."""
+    one = container(SLEEPER)
+    one.start()
+
+    async def test(client: Client) -> None:
+        reply = await client.call(
+            path_of(one), CONTAINER, "Logs", "a{sv}", [{"follow": Variant("b", True)}], []
+        )
+        assert await read_some(reply.unix_fds[0], "the first line, from a child that runs") == b"first\n"
+        show = ("systemctl", "--user", "show", "usercontainerd", "-P")
+        assert run(*show, "StatusText").stdout == "Answering\n"
+        pid = run(*show, "MainPID").stdout.strip()
+        assert b"NOTIFY_SOCKET=" in Path(f"/proc/{pid}/environ").read_bytes()
+        children = run("pgrep", "-P", pid).stdout.split()
+        assert children
+        for child in children:
+            assert b"NOTIFY_SOCKET=" not in Path(f"/proc/{child}/environ").read_bytes()
+        os.close(reply.unix_fds[0])
+
+    with_client(test)

@@ -17,7 +17,7 @@ from usercontainerd.daemon.lifetime import DEFAULT
 from usercontainerd.daemon.logbook import STARTED, JournalHandler, note, start_logging
 from usercontainerd.daemon.service import NAME, Service
 from usercontainerd.engine.context import build_context
-from usercontainerd.kernel.notification import notify, notify_and_wait
+from usercontainerd.kernel.notification import notify
 
 FAILED = 1
 PATIENCE = 2.0  # seconds that calls may still take when it is to leave
@@ -43,6 +43,9 @@ def main(arguments: list[str], environment: dict[str, str], programs: str) -> in
 
 async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
     """Serve until idle, told to end, or cut off."""
+    # Ours alone: what children say of their work is not the service's state.
+    notify_socket = environment.get("NOTIFY_SOCKET")
+    environment = {name: value for name, value in environment.items() if name != "NOTIFY_SOCKET"}
     for handler in logging.getLogger().handlers:
         if isinstance(handler, JournalHandler):
             handler.use_loop(asyncio.get_running_loop())
@@ -64,14 +67,13 @@ async def serve(environment: dict[str, str], programs: str, idle: float) -> int:
         if not await owner.own_name(name):
             logger.error("another process has the name %s", name)
             return FAILED
-    notify(environment.get("NOTIFY_SOCKET"), "READY=1\nSTATUS=Answering")
+    notify(notify_socket, "READY=1\nSTATUS=Answering")
     logger.info("Version %s answers; %s", __version__, service.describe(), extra=note(STARTED))
     quiet = loop.create_task(service.idle.wait())
     cut = {loop.create_task(each.wait_for_end()) for each in (connection, applications)}
     end = loop.create_task(told.wait())
     await asyncio.wait({end, quiet, *cut}, return_when=asyncio.FIRST_COMPLETED)
-    # Before the names go: for whoever calls after that, systemd has to start another daemon, not to find this one.
-    notify_and_wait(environment.get("NOTIFY_SOCKET"), "STOPPING=1")
+    # Without STOPPING=1: for a unit that it takes down, systemd asks the bus, which may be what has gone.
     try:
         for owner, name in ((connection, NAME), (applications, APPLICATIONS_NAME)):
             await owner.give_up_name(name)
