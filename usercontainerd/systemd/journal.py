@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 JOURNALCTL = "/usr/bin/journalctl"
-UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"  # sd-messages.h, SD_MESSAGE_UNIT_FAILURE_RESULT
+# What systemd says when a run has failed, or was stopped (of one that ends well by itself it says nothing), see
+# sd-messages.h: SD_MESSAGE_UNIT_FAILURE_RESULT, SD_MESSAGE_UNIT_STOPPED.
+RUN_ENDED = ("d9b373ed55a64feb8242e02dbe79a49c", "9d1aaa27d60140bd96365438aad20286")
 LONGEST_TAIL = 64 * 1024  # bytes; what explains a failure fits
 
 
@@ -73,11 +75,15 @@ def plan_run(invocation: str, identifier: str, *, since: str, lines: int) -> lis
     ]
 
 
-def plan_failure(invocation: str) -> list[str]:
-    """Return the command that prints what systemd says of the end of a run that failed."""
+def plan_end(match: str, *, since: str) -> list[str]:
+    """Return the command that prints what systemd says of the end of a run; nothing if that is not there yet.
+
+    ``match`` says of which run, such as ``USER_UNIT=NAME``; ``since`` is in seconds. What the run itself has written
+    is in the journal by then, or will be in a moment: journald reads it from another socket.
+    """
     return [
-        *(JOURNALCTL, "--quiet", "--no-pager", "--output=cat", "--lines=1"),
-        *(f"USER_INVOCATION_ID={invocation}", f"MESSAGE_ID={UNIT_FAILED}"),
+        *(JOURNALCTL, "--quiet", "--no-pager", "--output=cat", "--lines=1", f"--since=@{since}", match),
+        *(f"MESSAGE_ID={identity}" for identity in RUN_ENDED),
     ]
 
 

@@ -9,7 +9,7 @@ from usercontainerd.base.names import unit_name
 from usercontainerd.base.times import parse_duration
 from usercontainerd.engine.containers.lookup import find_init
 from usercontainerd.kernel.spawning import spawn
-from usercontainerd.systemd.journal import plan_journalctl
+from usercontainerd.systemd.journal import plan_end, plan_journalctl, read_last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _RESTART_POLL = 0.2  # seconds between two looks for the next init of a container that restarts
+_JOURNAL_POLL = 0.05
+_JOURNAL_PATIENCE = 1.5  # seconds for a journal that is behind; of a good end it may have no line to wait for
 _SETTLE_TIME = 0.25  # seconds that journalctl -f may take to print what journald has
 
 
@@ -147,12 +149,16 @@ def follow_log(
     ``is_alive()`` asks systemd. Interrupted, it leaves nothing behind.
     """
     import select
+    import time
 
+    alive = 0.0  # when it was last seen to run
     journal = spawn(command, ENVIRONMENT, stdout=stdout)
     journal_fd = os.pidfd_open(journal)
     try:
         while True:
+            moment = time.time()
             init = find_init(paths, name)
+            alive = moment if init is not None else alive
             poll = select.poll()
             poll.register(journal_fd, select.POLLIN)
             if init is not None:
@@ -163,6 +169,8 @@ def follow_log(
             if journal_fd in ended or not is_alive():
                 break
         if journal_fd not in ended:
+            if alive:
+                wait_for_journal(unit_name(name), alive)
             poll = select.poll()
             poll.register(journal_fd, select.POLLIN)
             poll.poll(_SETTLE_TIME * 1000)
@@ -173,6 +181,20 @@ def follow_log(
             pass
         os.waitpid(journal, 0)
         os.close(journal_fd)
+
+
+def wait_for_journal(unit: str, since: float) -> None:
+    """Wait until the journal has the end of the unit's run that has ended after ``since``, at most a moment.
+
+    A busy journald is behind, and the last words are those that one wants to read.
+    """
+    import time
+
+    command = plan_end(f"USER_UNIT={unit}", since=f"{since:.6f}")
+    for _ in range(int(_JOURNAL_PATIENCE / _JOURNAL_POLL)):
+        if read_last_lines(command):
+            return
+        time.sleep(_JOURNAL_POLL)
 
 
 def render_timestamped(line: str) -> str:

@@ -10,7 +10,7 @@ from usercontainerd.definition.model import MountType, Output
 from usercontainerd.runtime.lesson import ASK, NONE, PIPE, read_lesson, write_lesson
 from usercontainerd.runtime.specification import DEFAULT_PATH
 from usercontainerd.runtime.streamnames import Command, Search, split_words
-from usercontainerd.systemd.journal import plan_failure, plan_run, read_last_lines
+from usercontainerd.systemd.journal import plan_end, plan_run, read_last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def learn_from_failure(
     if kind == ASK:
         since, _, invocation = subject.partition(" ")
         command = plan_run(invocation, definition.name, since=since, lines=LAST_LINES)
-        found = _has_sign(command, plan_failure(invocation))
+        found = _has_sign(command, plan_end(f"USER_INVOCATION_ID={invocation}", since=since))
         kind, subject = (PIPE if found else NONE), image
         write_lesson(data, kind, subject)
         if kind == PIPE:
