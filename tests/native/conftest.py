@@ -13,6 +13,7 @@ from tests.support.pulling import context, registry
 from tests.support.realregistry import secure_registry
 from tests.support.signing import place, signing
 from tests.support.victim import victim
+from tests.support.world import unchanged_world, world_guard
 
 __all__ = [
     "built",
@@ -29,5 +30,7 @@ __all__ = [
     "signing",
     "tools",
     "store_place",
+    "unchanged_world",
     "victim",
+    "world_guard",
 ]
