@@ -95,7 +95,9 @@ def compare_worlds(before: World, after: World) -> list[str]:
             ]
         if kind not in MAY_SHRINK:
             problems += [
-                f"{kind} taken away: {name}: {old[name]}" for name in sorted(old.keys() - new.keys())
+                f"{kind} taken away: {name}: {old[name]}"
+                for name in sorted(old.keys() - new.keys())
+                if (kind, old[name]) != ("unit", "failed")  # that some failed earlier, anybody may forget
             ]
         problems += [
             f"{kind} changed: {name}: {new[name]}, before: {old[name]}"
