@@ -27,7 +27,7 @@ from usercontainerd.engine.copies.paths import (
     open_target,
     parse_source,
 )
-from usercontainerd.engine.copies.root import find_root
+from usercontainerd.engine.copies.root import Root, find_root
 from usercontainerd.engine.copies.streams import (
     open_pipe,
     raise_file_limit,
@@ -159,6 +159,16 @@ class CopyProcess:
             pass
 
 
+def _describe_end(where: ContainerPath, root: Root, *, told: bool) -> dict[str, object]:
+    """What every request says: the container's end of the copy."""
+    return {
+        "name": where.name,
+        "path": where.path,
+        "root": root.stopped and root.stopped.as_dict(),
+        "progress": told,
+    }
+
+
 @contextmanager
 def start_reading(
     context: Context, where: ContainerPath, archive: int, *, inside: bool, told: bool
@@ -170,11 +180,8 @@ def start_reading(
     with ExitStack() as stack:
         root = find_root(context, where.name, stack, writing=False)
         request = {
+            **_describe_end(where, root, told=told),
             "do": "out",
-            "name": where.name,
-            "path": where.path,
-            "root": root.stopped and root.stopped.as_dict(),
-            "progress": told,
             "sparse": inside,
             "title": TITLE if inside else "",
         }
@@ -189,11 +196,8 @@ def start_writing(
     with ExitStack() as stack:
         root = find_root(context, where.name, stack, writing=True)
         request = {
+            **_describe_end(where, root, told=told),
             "do": "in",
-            "name": where.name,
-            "path": where.path,
-            "root": root.stopped and root.stopped.as_dict(),
-            "progress": told,
             "source": source.as_dict(),
             "exact": how.exact,
             "overwrite": how.overwrite,
