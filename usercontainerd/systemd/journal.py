@@ -17,6 +17,7 @@ JOURNALCTL = "/usr/bin/journalctl"
 # What systemd says when a run has failed, or was stopped (of one that ends well by itself it says nothing), see
 # sd-messages.h: SD_MESSAGE_UNIT_FAILURE_RESULT, SD_MESSAGE_UNIT_STOPPED.
 RUN_ENDED = ("d9b373ed55a64feb8242e02dbe79a49c", "9d1aaa27d60140bd96365438aad20286")
+_POLL = 0.05  # seconds between two looks for a line that is to come
 LONGEST_TAIL = 64 * 1024  # bytes; what explains a failure fits
 
 
@@ -85,6 +86,15 @@ def plan_end(match: str, *, since: str) -> list[str]:
         *(JOURNALCTL, "--quiet", "--no-pager", "--output=cat", "--lines=1", f"--since=@{since}", match),
         *(f"MESSAGE_ID={identity}" for identity in RUN_ENDED),
     ]
+
+
+def wait_for_end(match: str, *, since: str, patience: float) -> None:
+    """Wait until the journal has what ``plan_end`` looks for, at most ``patience`` seconds: it may be behind."""
+    import time
+
+    deadline = time.monotonic() + patience
+    while not read_last_lines(plan_end(match, since=since)) and time.monotonic() < deadline:
+        time.sleep(_POLL)
 
 
 def read_last_lines(command: Sequence[str]) -> tuple[str, ...]:

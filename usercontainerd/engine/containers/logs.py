@@ -9,7 +9,7 @@ from usercontainerd.base.names import unit_name
 from usercontainerd.base.times import parse_duration
 from usercontainerd.engine.containers.lookup import find_init
 from usercontainerd.kernel.spawning import spawn
-from usercontainerd.systemd.journal import plan_end, plan_journalctl, read_last_lines
+from usercontainerd.systemd.journal import plan_journalctl, wait_for_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _RESTART_POLL = 0.2  # seconds between two looks for the next init of a container that restarts
-_JOURNAL_POLL = 0.05
 _JOURNAL_PATIENCE = 1.5  # seconds for a journal that is behind; of a good end it may have no line to wait for
 _SETTLE_TIME = 0.25  # seconds that journalctl -f may take to print what journald has
 
@@ -170,7 +169,7 @@ def follow_log(
                 break
         if journal_fd not in ended:
             if alive:
-                wait_for_journal(unit_name(name), alive)
+                wait_for_end(f"USER_UNIT={unit_name(name)}", since=f"{alive:.6f}", patience=_JOURNAL_PATIENCE)
             poll = select.poll()
             poll.register(journal_fd, select.POLLIN)
             poll.poll(_SETTLE_TIME * 1000)
@@ -181,20 +180,6 @@ def follow_log(
             pass
         os.waitpid(journal, 0)
         os.close(journal_fd)
-
-
-def wait_for_journal(unit: str, since: float) -> None:
-    """Wait until the journal has the end of the unit's run that has ended after ``since``, at most a moment.
-
-    A busy journald is behind, and the last words are those that one wants to read.
-    """
-    import time
-
-    command = plan_end(f"USER_UNIT={unit}", since=f"{since:.6f}")
-    for _ in range(int(_JOURNAL_PATIENCE / _JOURNAL_POLL)):
-        if read_last_lines(command):
-            return
-        time.sleep(_JOURNAL_POLL)
 
 
 def render_timestamped(line: str) -> str:

@@ -10,7 +10,7 @@ from usercontainerd.definition.model import MountType, Output
 from usercontainerd.runtime.lesson import ASK, NONE, PIPE, read_lesson, write_lesson
 from usercontainerd.runtime.specification import DEFAULT_PATH
 from usercontainerd.runtime.streamnames import Command, Search, split_words
-from usercontainerd.systemd.journal import plan_end, plan_run, read_last_lines
+from usercontainerd.systemd.journal import plan_run, read_last_lines, wait_for_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def learn_from_failure(
     if kind == ASK:
         since, _, invocation = subject.partition(" ")
         command = plan_run(invocation, definition.name, since=since, lines=LAST_LINES)
-        found = _has_sign(command, plan_end(f"USER_INVOCATION_ID={invocation}", since=since))
+        found = _has_sign(command, invocation, since)
         kind, subject = (PIPE if found else NONE), image
         write_lesson(data, kind, subject)
         if kind == PIPE:
@@ -92,19 +92,16 @@ def learn_from_failure(
     return REASON_FAILED if (kind, subject) == (PIPE, image) else ""
 
 
-def _has_sign(command: Sequence[str], end: Sequence[str]) -> bool:
+def _has_sign(command: Sequence[str], invocation: str, since: str) -> bool:
     """Look for the words of ENXIO; a unit that restarts at once may be ahead of the journal.
 
-    When what systemd says of the ``end`` is there, what the run has written before will be, too, in a moment.
+    When what systemd says of the end is there, what the run has written before will be, too, in a moment.
     """
-    for _ in range(JOURNAL_PATIENCE * 10):
-        is_complete = bool(read_last_lines(end))
-        if _look_for_sign(command):
-            return True
-        time.sleep(0.1)
-        if is_complete:
-            return _look_for_sign(command)
-    return False
+    if _look_for_sign(command):
+        return True
+    wait_for_end(f"USER_INVOCATION_ID={invocation}", since=since, patience=JOURNAL_PATIENCE)
+    time.sleep(0.1)
+    return _look_for_sign(command)
 
 
 def _look_for_sign(command: Sequence[str]) -> bool:
